@@ -1,0 +1,1 @@
+"""What runs the checks: manifest, engine, container, skip list, pytest plugin."""

@@ -1,0 +1,74 @@
+"""Every error that taskgate raises on purpose: one small tree.
+
+`UsageError` is a mistake in what the user gave (exit status 4). `ImageError` says something of the image.
+`InfraError` says that nothing is known of the image: it is retried, and never recorded against it.
+"""
+
+from __future__ import annotations
+
+
+class TaskgateError(Exception):
+    """The root of the tree."""
+
+
+class UsageError(TaskgateError):
+    """What the user gave can't be used. `str()` names the file, line and field as far as they are known."""
+
+    def __init__(
+        self, problem: str, *, file: str | None = None, line: int | None = None, field: str | None = None
+    ) -> None:
+        self.problem, self.file, self.line, self.field = problem, file, line, field
+        place = ":".join(str(part) for part in (file, line) if part is not None)
+        super().__init__(": ".join(part for part in (place, field, problem) if part))
+
+
+class ManifestError(UsageError):
+    """The manifest can't be read, or breaks a rule of its format."""
+
+
+class SkipListError(UsageError):
+    """The skip list (file or database) can't be read or written."""
+
+
+class ImageError(TaskgateError):
+    """The image is at fault, and would be again."""
+
+
+class ImageNotFound(ImageError):
+    """The registry (or, with `pull: never`, the engine) answered that there is no such image."""
+
+
+class PlatformUnavailable(TaskgateError):
+    """This host can't run the image: the verdict is `incompatible`."""
+
+
+class StartFailed(ImageError):
+    """The engine made the container but couldn't start it. `cause`: user, shell, platform or image."""
+
+    def __init__(self, reason: str, *, cause: str, output: str = "") -> None:
+        super().__init__(reason)
+        self.cause, self.output = cause, output
+
+
+class InfraError(TaskgateError):
+    """Engine, registry, network, disk or this program failed. `transient`: worth another try."""
+
+    transient = True
+
+
+class EngineUnavailable(InfraError):
+    """No engine answers (absent, stopped, restarted)."""
+
+
+class EngineTimeout(InfraError):
+    """The engine did not answer in time."""
+
+
+class RegistryError(InfraError):
+    """The registry refused or failed: 401, 403, 429, 5xx, a broken transfer."""
+
+
+class NoSpace(InfraError):
+    """A disk of the host is full."""
+
+    transient = False

@@ -1,0 +1,112 @@
+"""What is found out about an image: findings, and the record that journal and verdicts.json hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Verdict(StrEnum):
+    HEALTHY = "healthy"
+    BROKEN = "broken"
+    INCOMPATIBLE = "incompatible"
+    INFRA = "infra"
+
+
+class Outcome(StrEnum):
+    PASS = "pass"  # noqa: S105
+    FAIL = "fail"
+    WARN = "warn"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a check ran and saw. `status` is an exit status, or words such as `timed out after 30 s`."""
+
+    command: str
+    status: int | str
+    output: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"command": self.command, "status": self.status, "output": self.output}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check's outcome. `seconds` is wall-clock time."""
+
+    check: str
+    outcome: Outcome
+    reason: str | None = None
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "check": self.check,
+            "outcome": str(self.outcome),
+            "reason": self.reason,
+            "seconds": round(self.seconds, 4),
+        }
+
+
+@dataclass(slots=True)
+class Record:
+    """The verdict on one task's image.
+
+    `check`, `reason`, `hint` are the first failing check's (for infra and incompatible: what happened),
+    else None. `started` is ISO 8601 in UTC. `evidence` and `fingerprint` travel beside the record
+    (user properties, cache) and are no part of the record's written form.
+    """
+
+    task_id: str
+    image: str
+    digest: str | None
+    platform: str | None
+    verdict: Verdict
+    check: str | None = None
+    reason: str | None = None
+    hint: str | None = None
+    findings: list[Finding] = field(default_factory=list)
+    seconds: float = 0.0
+    cached: bool = False
+    started: str = ""
+    evidence: Evidence | None = None
+    fingerprint: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The written form: plain JSON values, keys as the design names them."""
+        return {
+            "task_id": self.task_id,
+            "image": self.image,
+            "digest": self.digest,
+            "platform": self.platform,
+            "verdict": str(self.verdict),
+            "check": self.check,
+            "reason": self.reason,
+            "hint": self.hint,
+            "findings": [finding.as_dict() for finding in self.findings],
+            "seconds": round(self.seconds, 4),
+            "cached": self.cached,
+            "started": self.started,
+        }
+
+    @classmethod
+    def from_dict(
+        cls, data: dict[str, Any], evidence: dict[str, Any] | None = None, fingerprint: str | None = None
+    ) -> Record:
+        """The inverse of `as_dict`. Raises KeyError, TypeError or ValueError where `data` is no record."""
+        known = {k: data[k] for k in ("task_id", "image", "digest", "platform", "check", "reason", "hint")}
+        return cls(
+            **known,
+            verdict=Verdict(data["verdict"]),
+            findings=[
+                Finding(f["check"], Outcome(f["outcome"]), f["reason"], f["seconds"]) for f in data["findings"]
+            ],
+            seconds=data["seconds"],
+            cached=data["cached"],
+            started=data["started"],
+            evidence=Evidence(**evidence) if evidence else None,
+            fingerprint=fingerprint,
+        )
