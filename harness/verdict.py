@@ -101,9 +101,7 @@ class Record:
         return cls(
             **known,
             verdict=Verdict(data["verdict"]),
-            findings=[
-                Finding(f["check"], Outcome(f["outcome"]), f["reason"], f["seconds"]) for f in data["findings"]
-            ],
+            findings=[Finding(f["check"], Outcome(f["outcome"]), f["reason"], f["seconds"]) for f in data["findings"]],
             seconds=data["seconds"],
             cached=data["cached"],
             started=data["started"],

@@ -1,0 +1,21 @@
+from collections.abc import Iterator
+
+from taskgate.checks.registry import Skip, check
+from taskgate.harness.box import Box
+from taskgate.harness.errors import NoSpace
+
+FREE_MIB = 256
+
+
+@check(after="shell")
+def disk(box: Box) -> Iterator[str]:
+    """The container has room to work: 256 MiB free where the agent starts.
+
+    Free space on the engine's disk. This is the host's trouble, never the image's.
+    """
+    found = box.sh('[ -d "$1" ] || set -- /; LC_ALL=C df -Pk "$1"', box.task.start_dir)
+    columns = found.lines[-1].split() if found.ok and found.lines else []
+    if len(columns) < 4 or not columns[-3].isdecimal():
+        yield Skip("the image has no working df")
+    elif (free := int(columns[-3]) >> 10) < FREE_MIB:
+        raise NoSpace(f"only {free} MiB are free on the engine's disk")

@@ -1,0 +1,23 @@
+"""Shared by the checks of git; declares none."""
+
+import shlex
+
+from taskgate.harness.box import Box
+from taskgate.harness.shell import Result
+
+# The repository is the image's: nothing that its configuration names is started, nothing is asked or written.
+# An explicit GIT_DIR is how git trusts a repository of another owner in every version that it has.
+QUIET = """
+export LC_ALL=C GIT_OPTIONAL_LOCKS=0 GIT_TERMINAL_PROMPT=0 GIT_PAGER= GIT_NO_LAZY_FETCH=1
+repo=$1; shift
+cd "$repo" || exit 125
+git() { command git -c core.fsmonitor=false -c core.hooksPath=/dev/null -c core.untrackedCache=false "$@"; }
+"""
+TRUSTED = 'export GIT_DIR="$repo/.git" GIT_WORK_TREE="$repo"\n'
+
+
+def git(box: Box, script: str, *args: str, trusted: bool = True) -> Result:
+    """Run a script with git set up safely, in the repository; `args` are `$1…`."""
+    assert box.task.repo_path is not None
+    shown = f"cd {shlex.quote(box.task.repo_path)} && {script.strip()}"
+    return box.sh(QUIET + (TRUSTED if trusted else "") + script, box.task.repo_path, *args, shown=shown)

@@ -1,0 +1,20 @@
+from collections.abc import Iterator
+
+from taskgate.checks.git import git
+from taskgate.checks.registry import Skip, check
+from taskgate.harness.box import Box
+
+
+@check(after="git_repo")
+def git_commit(box: Box) -> Iterator[str]:
+    """HEAD is the manifest's base_commit.
+
+    `RUN git checkout BASE_COMMIT` in the Dockerfile, or correct `base_commit` in the manifest.
+    """
+    wanted = box.task.base_commit
+    if wanted is None or box.task.repo_path is None:
+        yield Skip("the manifest names no base_commit")
+        return
+    head = git(box, "git rev-parse --verify 'HEAD^{commit}'")
+    if head.code or not head.out.strip().startswith(wanted.lower()):
+        yield f"HEAD is {head.out.strip()[:40]}, not {wanted}"

@@ -1,0 +1,31 @@
+from collections.abc import Iterator
+
+from taskgate.checks.git import git
+from taskgate.checks.registry import Skip, Warn, check
+from taskgate.harness.box import Box
+
+# ORIG_HEAD and its like keep a commit reachable, yet --all leaves them out.
+BEYOND = """
+for name in ORIG_HEAD FETCH_HEAD MERGE_HEAD CHERRY_PICK_HEAD; do
+  id=$(git rev-parse --quiet --verify "$name^{commit}") && set -- "$@" "$id"
+done
+git rev-list --count --all --reflog "$@" ^HEAD &&
+git log -n 1 --format='%h %cs %s' --all --reflog "$@" ^HEAD --
+"""
+
+
+@check(after="git_repo")
+def git_future(box: Box) -> Iterator[str]:
+    """No commit beyond HEAD can be reached through branches, tags, remotes, stashes or the reflog.
+
+    Delete other refs and the reflog, then `git gc --prune=now`; or clone with only the base commit.
+    """
+    if box.task.repo_path is None:
+        yield Skip("the manifest names no repository")
+        return
+    found = git(box, BEYOND)
+    if found.code:
+        yield "the commits beyond HEAD can't be listed"
+    elif found.lines and found.lines[0].strip() != "0":
+        newest = found.lines[1] if len(found.lines) > 1 else "?"
+        yield Warn(f"{found.lines[0]} commits beyond HEAD are reachable, the newest: {newest}")

@@ -1,0 +1,69 @@
+from collections.abc import Iterator
+
+from taskgate.checks.git import git
+from taskgate.checks.registry import Skip, Warn, check
+from taskgate.harness.box import Box
+
+LOCKS = """
+for name in index HEAD config packed-refs shallow; do
+  path=$(git rev-parse --git-path "$name.lock") && [ -e "$path" ] && echo "$path"
+done; exit 0
+"""
+
+# A whole object is answered by its type, one that is missing or damaged by its id; neither type begins with
+# three hexadecimal digits. No grep: an image may lack it.
+OBJECTS = """
+command git rev-list --objects --no-walk HEAD >/dev/null || exit 1
+line='
+'
+said=$line$(command git rev-list --objects --no-walk HEAD | git cat-file --batch-check='%(objecttype) %(rest)')
+case $said in
+  *"$line"[0-9a-f][0-9a-f][0-9a-f]*) echo "damaged or missing objects"; exit 1 ;;
+esac
+"""
+
+
+@check(after=("git_available", "workdir"))
+def git_repo(box: Box) -> Iterator[str]:
+    """The repository path is the top of a valid git repository on which status, diff and log work.
+
+    Clone the repository anew in the Dockerfile; remove stale `*.lock` files from `.git`.
+    """
+    path = box.task.repo_path
+    if path is None:
+        yield Skip("the manifest names no repository")
+        return
+    if box.sh('[ -d "$1" ]', path).code:
+        yield f"{path} does not exist or is not a directory"
+        return
+    if box.sh('[ -e "$1/.git" ]', path).code:
+        above = git(box, "command git rev-parse --show-toplevel 2>/dev/null", trusted=False)
+        inside = f" (it lies inside the one at {above.out.strip()})" if above.ok and above.out.strip() else ""
+        yield f"{path} is not a git repository{inside}"
+        return
+    plain = git(box, "command git rev-parse --show-toplevel", trusted=False)
+    if plain.code and ("dubious ownership" in plain.out or "unsafe repository" in plain.out):
+        yield Warn(f"{path} belongs to another user: git needs safe.directory={path} in the agent's environment")
+    for reason, script in (
+        (f"{path}/.git is not a valid repository", "git rev-parse --git-dir"),
+        ("HEAD does not resolve to a commit", "git rev-parse --verify 'HEAD^{commit}'"),
+        ("the index can't be read", "git ls-files --stage >/dev/null"),
+    ):
+        if git(box, script).code:
+            yield reason
+            return
+    stale = git(box, LOCKS)
+    if stale.out.strip():
+        yield f"a stale lock is in the way: {', '.join(stale.lines)}"
+        return
+    if git(box, OBJECTS).code:
+        yield "objects of HEAD are missing or damaged"
+        return
+    for reason, script in (
+        ("git status fails", "git status --porcelain >/dev/null"),
+        ("git diff fails", "git diff --no-ext-diff --no-textconv HEAD >/dev/null"),
+        ("git log fails", "git log -n 1 --format=%H HEAD --"),
+    ):
+        if git(box, script).code:
+            yield reason
+            return

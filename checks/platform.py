@@ -1,0 +1,28 @@
+from collections.abc import Iterator
+
+from taskgate.checks.registry import Warn, check
+from taskgate.harness.box import Box
+from taskgate.harness.errors import PlatformUnavailable, StartFailed
+
+
+@check(after="image_exists")
+def platform(box: Box) -> Iterator[str]:
+    """The image is of the platform that the manifest asks for, and this host can run it.
+
+    Use a host of that architecture, or publish the image for the one that the manifest asks for.
+    """
+    have, wanted, host = box.image.platform, box.task.platform, box.host_platform
+    if not _alike(have, wanted):
+        raise PlatformUnavailable(f"the image is {have}, the manifest asks for {wanted}")
+    if not _alike(have, host):
+        try:
+            box.start()
+        except StartFailed as error:
+            if error.cause == "platform":
+                raise PlatformUnavailable(f"the image is {have}, this host only runs {host}") from error
+        yield Warn(f"the image is {have} and runs under emulation here ({host}): expect it to be many times slower")
+
+
+def _alike(one: str, other: str) -> bool:
+    """Same system and architecture; a variant (v8) counts only where both name one."""
+    return all(a == b for a, b in zip(one.split("/"), other.split("/"), strict=False))

@@ -1,0 +1,142 @@
+"""What a check sees of an image: a box to run commands in. Nothing of Docker shows through."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from functools import cached_property
+from typing import Any
+
+from taskgate.harness.container import Container
+from taskgate.harness.engine import Engine, Image
+from taskgate.harness.errors import ImageNotFound, InfraError, StartFailed
+from taskgate.harness.shell import Result, ShellDied, ShellStuck
+from taskgate.harness.task import Task
+
+
+class CheckStopped(Exception):
+    """A command was stopped, or took the container with it: the check that ran it has failed."""
+
+    def __init__(self, reason: str, result: Result, *, timed_out: bool = False) -> None:
+        super().__init__(reason)
+        self.result, self.timed_out = result, timed_out
+
+
+class Box:
+    """One task's image, for as long as its checks run. Lazy: what no check asks for is not done.
+
+    `task` is the manifest's task. `facts` is a dict in which a check may leave what later ones need.
+    """
+
+    def __init__(self, engine: Engine, task: Task, session: str, *, checks: int = 20) -> None:
+        self.task = task
+        self.facts: dict[str, Any] = {}
+        self.last: Result | None = None
+        self._engine, self._session, self._checks = engine, session, checks
+        self._container: Container | None = None
+        self._failure: StartFailed | None = None
+        self._deadline: float | None = None
+        self._seconds = task.timeout
+
+    @cached_property
+    def _found(self) -> Image | ImageNotFound:
+        try:
+            return self._engine.image(self.task)
+        except ImageNotFound as error:
+            return error
+
+    @property
+    def image(self) -> Image:
+        """The image, pulled if need be. Raises ImageNotFound, PlatformUnavailable or InfraError."""
+        if isinstance(self._found, ImageNotFound):
+            raise self._found
+        return self._found
+
+    @property
+    def host_platform(self) -> str:
+        """The engine's own platform, `linux/amd64`."""
+        return self._engine.platform
+
+    @property
+    def user(self) -> str:
+        """The agent's user: the manifest's, else the image's; `` is root."""
+        return self.task.user or self.image.user
+
+    def start(self) -> None:
+        """Start the container if it isn't. Raises StartFailed (again, if it did before) or InfraError."""
+        if self._failure:
+            raise self._failure
+        if self._container:
+            return
+        container = Container(
+            self._engine, self.image, self.task, self._session, seconds=self._seconds * self._checks + 300
+        )
+        self._container = container
+        try:
+            container.start()
+        except StartFailed as error:
+            self._failure = error
+            raise
+
+    def begin(self, seconds: float) -> None:
+        """A new check begins and has `seconds` for all its commands together."""
+        self._seconds, self._deadline, self.last = seconds, time.monotonic() + seconds, None
+
+    def sh(self, script: str, *args: str, shown: str | None = None) -> Result:
+        """Run a POSIX sh script with `args` as `$1…`, as the agent's user, in `/`, without stdin.
+
+        Values that come from a manifest or an image belong into `args`, never into `script`.
+        `shown` is how the evidence puts it, where the script is longer than a reader wants.
+        A check need not care for its deadline: what is stopped there counts as its failure.
+        """
+        self.start()
+        assert self._container is not None
+        left = self._seconds if self._deadline is None else max(0.1, self._deadline - time.monotonic())
+        begun = time.monotonic()
+        try:
+            self.last = result = self._container.run(script, *args, seconds=left, shown=shown)
+        except ShellDied as died:
+            how, outside = self._container.epitaph()
+            self._discard()
+            if outside:
+                raise InfraError(f"the container {how}") from died
+            self.last = Result(shown or script, 137, died.output, time.monotonic() - begun, how)
+            raise CheckStopped(f"the container {how}", self.last) from died
+        except ShellStuck as stuck:
+            if not self._engine.alive():
+                raise InfraError("the engine stopped answering") from stuck
+            self._discard()
+            self.last = Result(shown or script, 137, str(stuck), time.monotonic() - begun, "its shell hung")
+            raise CheckStopped("hung so that not even its shell answered", self.last, timed_out=True) from stuck
+        if result.stopped:
+            timed_out = result.stopped.startswith("timed out")
+            reason = f"timed out after {self._seconds:g} s" if timed_out else result.stopped
+            raise CheckStopped(reason, result, timed_out=timed_out)
+        return result
+
+    def read(self, path: str) -> bytes | None:
+        """A file's first MiB without any help of the image's programs; None where there is no such file."""
+        if not self._container:
+            with contextlib.suppress(StartFailed):
+                self.start()
+        assert self._container is not None
+        return self._container.read(path)
+
+    def exists(self, path: str) -> bool:
+        """Is there anything at `path`? Without any help of the image's programs."""
+        if not self._container:
+            with contextlib.suppress(StartFailed):
+                self.start()
+        assert self._container is not None
+        return self._container.exists(path)
+
+    def close(self) -> None:
+        """Remove the container. Raises InfraError."""
+        if self._container:
+            container, self._container = self._container, None
+            container.remove()
+
+    def _discard(self) -> None:
+        """Let go of a container that no longer answers; the next check gets a fresh one."""
+        with contextlib.suppress(InfraError):
+            self.close()

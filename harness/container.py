@@ -1,0 +1,160 @@
+"""A container of a task image: created, attached, started, removed. Four engine calls for all checks."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tarfile
+
+import docker.errors
+from docker.types import Healthcheck, LogConfig
+from taskgate.harness import faults, owner
+from taskgate.harness.engine import Engine, Image
+from taskgate.harness.errors import EngineTimeout, InfraError, StartFailed
+from taskgate.harness.shell import Result, Shell, ShellDied, ShellStuck
+from taskgate.harness.task import Task
+
+MEMORY_BYTES = 4 << 30
+PIDS = 1024
+READY_SECONDS = 20.0
+READ_LIMIT = 1 << 20
+
+
+class Container:
+    """Made from an image as the evaluation will use it: same user, environment, network and limits.
+
+    The image's ENTRYPOINT, CMD, HEALTHCHECK and WORKDIR play no part (an engine would create a missing WORKDIR).
+    """
+
+    def __init__(self, engine: Engine, image: Image, task: Task, session: str, *, seconds: float) -> None:
+        """Create it. Raises InfraError. `seconds`: the longest that it may be needed."""
+        self._engine = engine
+        self._shell: Shell | None = None
+        api = engine.api
+        with faults.translated("creating a container"):
+            host_config = api.create_host_config(
+                network_mode=task.network,
+                mem_limit=MEMORY_BYTES,
+                pids_limit=PIDS,
+                security_opt=["no-new-privileges"],
+                # What the image prints goes to the attached stream only: nothing on the host's disk.
+                log_config=LogConfig(type="none"),
+            )
+            created = api.create_container(
+                image.digest,
+                entrypoint=["/bin/sh"],
+                command=[],
+                user=task.user or image.user or None,
+                working_dir="/",
+                stdin_open=True,
+                healthcheck=Healthcheck(test=["NONE"]),
+                labels=owner.labels(session, seconds),
+                host_config=host_config,
+            )
+        self.id: str = created["Id"]
+
+    def start(self) -> None:
+        """Start it and wait for its shell. Raises StartFailed, or InfraError."""
+        api = self._engine.api
+        with faults.translated("attaching to a container"):
+            stream = api.attach_socket(self.id, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1, "logs": 0})
+        shell = self._shell = Shell(stream, self._stop_processes)
+        try:
+            shell.boot()
+            with faults.translated("starting a container"):
+                api.start(self.id)
+        except InfraError as error:
+            if isinstance(error.__cause__, docker.errors.APIError):
+                raise self._explained(faults.of_start(faults.explanation(error.__cause__))) from error
+            raise
+        try:
+            shell.ready(READY_SECONDS)
+        except ShellDied as died:
+            raise self._stillborn(died.output) from died
+        except ShellStuck as stuck:
+            if not self._engine.alive():
+                raise EngineTimeout("the engine stopped answering while a container started") from stuck
+            raise StartFailed(
+                f"/bin/sh started but answered nothing for {READY_SECONDS:g} s",
+                cause="shell",
+                output=str(stuck),
+            ) from stuck
+
+    def run(self, script: str, *args: str, seconds: float, shown: str | None = None) -> Result:
+        """Run a command in its shell. Raises ShellDied, ShellStuck, InfraError."""
+        assert self._shell is not None, "the container was not started"
+        return self._shell.run(script, *args, seconds=seconds, shown=shown)
+
+    def read(self, path: str) -> bytes | None:
+        """A regular file's first MiB through the engine's archive API; None where there is no such file.
+
+        Needs no shell, no tar, and not even a started container.
+        """
+        try:
+            with faults.translated(f"reading {path}"):
+                chunks, _ = self._engine.api.get_archive(self.id, path)
+                data = io.BytesIO()
+                for chunk in chunks:
+                    data.write(chunk)
+                    if data.tell() > READ_LIMIT:
+                        break
+        except InfraError as error:
+            if isinstance(error.__cause__, docker.errors.NotFound):
+                return None
+            raise
+        data.seek(0)
+        with contextlib.suppress(tarfile.TarError), tarfile.open(fileobj=data) as archive:
+            for member in archive:
+                if member.isreg() and (file := archive.extractfile(member)):
+                    return file.read(READ_LIMIT)
+        return None
+
+    def exists(self, path: str) -> bool:
+        """Is there anything at `path`? Through the archive API."""
+        try:
+            with faults.translated(f"looking for {path}"):
+                chunks, _ = self._engine.api.get_archive(self.id, path)
+                chunks.close()
+        except InfraError as error:
+            if isinstance(error.__cause__, docker.errors.NotFound):
+                return False
+            raise
+        return True
+
+    def epitaph(self) -> tuple[str, bool]:
+        """How the container ended, and whether that is the host's doing rather than the image's."""
+        state = self._engine.state(self.id)
+        if state.get("OOMKilled"):
+            return f"ran out of its {MEMORY_BYTES >> 30} GiB of memory", False
+        if not state or state.get("ExitCode") == 137 or state.get("Running"):
+            return "was ended from outside (engine restarted, container removed, or host out of memory)", True
+        return f"ended with exit status {state.get('ExitCode')}", False
+
+    def remove(self) -> None:
+        """Remove it with its volumes. Raises InfraError."""
+        if self._shell:
+            with contextlib.suppress(OSError):
+                self._shell.close()
+        self._engine.remove(self.id)
+
+    def _stop_processes(self) -> None:
+        with faults.translated("stopping a check's processes"):
+            self._engine.api.kill(self.id, signal="SIGUSR1")
+
+    def _stillborn(self, output: str) -> Exception:
+        """The container started and its shell ended before it said anything."""
+        told = faults.of_start(output)
+        if isinstance(told, StartFailed):
+            return self._explained(told)
+        how, outside = self.epitaph()
+        if outside:
+            return InfraError(f"a container {how} while it started")
+        last = output.strip().splitlines()[-1:] or ["it printed nothing"]
+        return StartFailed(f"/bin/sh {how} at once: {last[0]}", cause="shell", output=output)
+
+    def _explained(self, error: Exception) -> Exception:
+        if isinstance(error, StartFailed) and error.cause == "shell":
+            there = self.exists("/bin/sh")
+            reason = "/bin/sh is there but can't be executed" if there else "there is no /bin/sh"
+            return StartFailed(reason, cause="shell", output=error.output)
+        return error

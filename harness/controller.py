@@ -1,0 +1,222 @@
+"""The controller's side of a run: takes records in, writes every file, sets the exit status. One per run.
+
+Under pytest-xdist only the controller lives to the end, and only what a report carries reaches it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from taskgate.harness import owner, passport
+from taskgate.harness.cache import VerdictCache
+from taskgate.harness.engine import Engine
+from taskgate.harness.errors import InfraError, UsageError
+from taskgate.harness.judge import new_record
+from taskgate.harness.options import Settings
+from taskgate.harness.skiplist import Entry, open_skip_list
+from taskgate.harness.verdict import Record, Verdict
+from taskgate.reports import github, summary, verdicts
+from taskgate.reports.html import HtmlReport
+from taskgate.reports.journal import Journal
+from taskgate.reports.progress import Progress
+from taskgate.reports.tally import Tally
+
+NO_VERDICT = 10
+CASE = "test_taskgate.py::test_image["
+
+
+class Controller:
+    def __init__(self, config: pytest.Config, settings: Settings, session: str) -> None:
+        self.settings, self.session, self._config = settings, session, config
+        self.tally = Tally(manifest_ids=list(settings.tasks))
+        self._skip_list = open_skip_list(settings.skip_list)
+        # A list that can't be read must stop the run now, not after hours.
+        self._skip_list.read()
+        self._cache = VerdictCache(settings.out / "cache.jsonl", settings.max_age)
+        self._journal = Journal(settings.out / "journal.jsonl")
+        self._progress: Progress | None = None
+        self._other_failed = False
+        self._trouble: list[str] = []
+        config.pluginmanager.register(
+            HtmlReport(
+                self.tally,
+                rows=settings.report_rows,
+                record_of=self._record_of,
+                reproduce=self._reproduce,
+            ),
+            "taskgate-html",
+        )
+
+    def _record_of(self, report: pytest.TestReport) -> Record | None:
+        return passport.read(report) or self.tally.records.get(_task_id(report.nodeid) or "")
+
+    def _reproduce(self, record: Record) -> str:
+        """A command that judges this one image again, whatever its id holds."""
+        import shlex
+
+        # Not -k: its expressions can't say every id.
+        case = f"{_suite()}::test_image[{record.task_id}]"
+        return shlex.join(["pytest", f"--images={self._config.option.images}", "--recheck", case])
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Clear away what killed runs left; an engine that doesn't answer is told of image by image."""
+        if not self._config.option.collectonly:
+            self._reap(None)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self._in_scope([item.nodeid for item in session.items])
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
+        self._in_scope(ids)
+
+    def _in_scope(self, nodeids: list[str]) -> None:
+        self.tally.scope.update(task_id for nodeid in nodeids if (task_id := _task_id(nodeid)) is not None)
+        if self._wants_progress() and self._progress is None and self.tally.scope:
+            self._progress = Progress(len(self.tally.scope), sys.__stdout__)
+
+    def _wants_progress(self) -> bool:
+        option = self._config.option
+        stdout = sys.__stdout__
+        return bool(stdout and stdout.isatty() and not option.verbose and not option.collectonly)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
+        """With a progress line, pytest's own letters for images would only be in its way."""
+        if self._progress is None or _task_id(getattr(report, "nodeid", "")) is None:
+            return None
+        if report.when in ("setup", "teardown"):
+            category = "error" if report.failed else "skipped" if report.skipped else ""
+        else:
+            category = report.outcome
+        return category, "", ""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        task_id = _task_id(report.nodeid)
+        if task_id is None or task_id not in self.settings.tasks:
+            self._other_failed = self._other_failed or report.failed
+            return
+        if str(report.outcome) == "rerun":
+            return
+        record = passport.read(report)
+        if record is None and report.failed and task_id not in self.tally.records:
+            record = new_record(self.settings.tasks[task_id], Verdict.INFRA)
+            record.reason = _last_line(report)
+            record.hint = "Nothing is known of the image. Run again."
+        if record is None or ((known := self.tally.records.get(task_id)) and known.as_dict() == record.as_dict()):
+            return
+        self.tally.add(record)
+        with self._telling():
+            self._journal.write(record)
+            self._cache.put(record)
+        if self._progress:
+            self._progress.update(self.tally)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if self._progress:
+            self._progress.finish()
+        if self._config.option.collectonly:
+            return
+        # A run that was refused before it began has seen nothing and must overwrite nothing.
+        if not self.tally.scope and not self.tally.records:
+            return
+        self._reap(self.session)
+        with self._telling():
+            verdicts.write(self.settings.out / "verdicts.json", self.tally)
+        with self._telling():
+            self._update_skip_list()
+        with self._telling():
+            github.write(self.tally)
+        session.exitstatus = self._status(int(exitstatus))
+
+    def _status(self, status: int) -> int:
+        """The gate's exit status; pytest's own for what pytest itself complains of, Ctrl-C among them."""
+        stopped_by_maxfail = status == pytest.ExitCode.INTERRUPTED and self._config.getvalue("maxfail")
+        if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not stopped_by_maxfail:
+            return status
+        if self._trouble or self.tally.missing:
+            return NO_VERDICT
+        counts = self.tally.counts
+        too_many = not self.settings.accepts(counts["broken"], counts["broken"] + counts["healthy"])
+        return int(pytest.ExitCode.TESTS_FAILED if too_many or self._other_failed else pytest.ExitCode.OK)
+
+    def _update_skip_list(self) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        listed = self._skip_list.read()
+        broken = [
+            Entry(
+                record.task_id,
+                check=record.check,
+                reason=record.reason,
+                image=record.image,
+                digest=record.digest,
+                fingerprint=record.fingerprint,
+                first=now,
+                last=record.started,
+                run=self.session,
+            )
+            for record in self.tally.of([Verdict.BROKEN])
+            if record.check != "skip_list" and not (record.cached and record.task_id in listed)
+        ]
+        # A few checks can't clear an image of what another one found.
+        healthy = [] if self.settings.partial else self.tally.of([Verdict.HEALTHY])
+        gone = [record.task_id for record in healthy if record.task_id in listed]
+        if broken or gone:
+            self._skip_list.update(broken, gone)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self._config.option.collectonly or not self.tally.scope:
+            return
+        agentless = sum(task.agent is None for task in self.settings.tasks.values() if task.id in self.tally.records)
+        summary.write(
+            terminalreporter,
+            self.tally,
+            agentless=agentless,
+            out=self.settings.out,
+            skip_list=self.settings.skip_list,
+            html=getattr(self._config.option, "htmlpath", None),
+        )
+        for text in self._trouble:
+            terminalreporter.write_line(f"taskgate: {text}", red=True)
+
+    @contextlib.contextmanager
+    def _telling(self) -> Any:
+        """Trouble with one file must not cost the others; it is told at the end and fails the gate closed."""
+        try:
+            yield
+        except (UsageError, InfraError) as error:
+            if str(error) not in self._trouble:
+                self._trouble.append(str(error))
+
+    def _reap(self, session: str | None) -> None:
+        for url in self.settings.docker_hosts or [None]:
+            with contextlib.suppress(InfraError):
+                engine = Engine(url)
+                try:
+                    owner.reap(engine, session)
+                finally:
+                    engine.close()
+
+
+def _task_id(nodeid: str) -> str | None:
+    before, found, after = nodeid.partition(CASE)
+    return after[:-1] if found and not before.count("[") else None
+
+
+def _suite() -> str:
+    from taskgate.harness.plugin import SUITE
+
+    return os.path.relpath(SUITE) if SUITE.is_relative_to(Path.cwd()) else str(SUITE)
+
+
+def _last_line(report: pytest.TestReport) -> str:
+    lines = [line for line in report.longreprtext.splitlines() if line.strip()]
+    return lines[-1].strip()[:2000] if lines else "the case ended without a verdict"

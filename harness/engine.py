@@ -1,0 +1,174 @@
+"""The Docker (or Podman) engine: one client, time limits on every call, its errors turned into ours."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import docker
+import docker.errors
+from taskgate.harness import faults
+from taskgate.harness.errors import ImageNotFound, InfraError
+from taskgate.harness.hosts import find_engine
+from taskgate.harness.locks import pull_slot
+from taskgate.harness.task import Task
+
+CALL_SECONDS = 60
+# Docker's pull says nothing while it extracts a large layer.
+PULL_SILENCE_SECONDS = 300
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386", "armv7l": "arm"}
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What the engine says of an image it has. `digest` is its content-addressed id, `sha256:…`."""
+
+    digest: str
+    platform: str
+    user: str
+    env: Mapping[str, str]
+
+
+class Engine:
+    """One engine, as one process uses it. Not thread-safe: one per worker."""
+
+    def __init__(self, url: str | None = None, *, pulls: int = 3) -> None:
+        host = find_engine(url)
+        self.url, self.pulls = host.url, pulls
+        with faults.translated(f"connecting to {host.url}"):
+            self.api = docker.APIClient(
+                base_url=host.url,
+                version="auto",
+                timeout=CALL_SECONDS,
+                tls=host.tls or False,
+                max_pool_size=4,
+            )
+            about = self.api.version()
+        self.podman = any("podman" in str(part.get("Name", "")).lower() for part in about.get("Components") or ())
+        self.platform = platform(about.get("Os"), about.get("Arch"))
+        self._digests: dict[str, str] | None = None
+
+    def close(self) -> None:
+        self.api.close()
+
+    def alive(self) -> bool:
+        try:
+            with faults.translated("ping"):
+                return bool(self.api.ping())
+        except InfraError:
+            return False
+
+    def digest(self, reference: str) -> str | None:
+        """The digest of a local image out of one listing for the whole run; None where that doesn't tell."""
+        if self._digests is None:
+            with faults.translated("listing images"):
+                listed = self.api.images()
+            self._digests = {_full(tag): image["Id"] for image in listed for tag in image.get("RepoTags") or () if tag}
+        return self._digests.get(_full(reference))
+
+    def image(self, task: Task) -> Image:
+        """The task's image, pulled if its `pull` says so.
+
+        Raises ImageNotFound, PlatformUnavailable, or InfraError.
+        """
+        if task.pull != "always" and (found := self._inspect(task.image)):
+            return found
+        if task.pull == "never":
+            raise ImageNotFound(f"{task.image} is not on the engine, and `pull` is never")
+        with pull_slot(self.url, task.image, self.pulls):
+            # Another worker may have brought it while this one waited.
+            if task.pull != "always" and (found := self._inspect(task.image)):
+                return found
+            self._pull(task.image, task.platform)
+        if found := self._inspect(task.image):
+            return found
+        raise InfraError(f"{task.image} was pulled, but the engine doesn't find it")
+
+    def _inspect(self, reference: str) -> Image | None:
+        try:
+            with faults.translated(f"inspecting {reference}"):
+                about = self.api.inspect_image(reference)  # type: ignore[no-untyped-call]
+        except InfraError as error:
+            if isinstance(error.__cause__, docker.errors.NotFound):
+                return None
+            raise
+        config = about.get("Config") or {}
+        env = dict(entry.partition("=")[::2] for entry in config.get("Env") or ())
+        digest = str(about["Id"])
+        return Image(
+            digest=digest if digest.startswith("sha256:") else f"sha256:{digest}",
+            platform=platform(about.get("Os"), about.get("Architecture"), about.get("Variant")),
+            user=config.get("User") or "",
+            env=env,
+        )
+
+    def _pull(self, reference: str, wanted: str) -> None:
+        repository, tag = _split(reference)
+        self.api.timeout = PULL_SILENCE_SECONDS
+        try:
+            with faults.translated(f"pulling {reference}"):
+                for event in self.api.pull(repository, tag=tag, platform=wanted, stream=True, decode=True):
+                    if "error" in event:
+                        raise faults.of_pull(str(event["error"])[:4000], reference)
+        except json.JSONDecodeError as error:
+            raise InfraError(f"pulling {reference}: the engine's answer was cut short") from error
+        except InfraError as error:
+            if isinstance(error.__cause__, docker.errors.APIError):
+                raise faults.of_pull(faults.explanation(error.__cause__), reference) from error
+            raise
+        finally:
+            self.api.timeout = CALL_SECONDS
+
+    def containers(self, label: str) -> Iterator[tuple[str, dict[str, str]]]:
+        """The ids and labels of all containers that carry `label`, running or not."""
+        with faults.translated("listing containers"):
+            for found in self.api.containers(all=True, filters={"label": label}):
+                yield found["Id"], found.get("Labels") or {}
+
+    def remove(self, container_id: str) -> None:
+        """Remove a container and its anonymous volumes, running or not; one that is gone is fine."""
+        try:
+            with faults.translated("removing a container"):
+                self.api.remove_container(container_id, force=True, v=True)
+        except InfraError as error:
+            cause = error.__cause__
+            if isinstance(cause, docker.errors.APIError) and (
+                cause.status_code == 404 or "already in progress" in faults.explanation(cause)
+            ):
+                return
+            raise
+
+    def state(self, container_id: str) -> dict[str, Any]:
+        """Docker's `State` of a container: ExitCode, OOMKilled, Error and so on; empty if it is gone."""
+        with contextlib.suppress(InfraError), faults.translated("inspecting a container"):
+            return dict(self.api.inspect_container(container_id).get("State") or {})
+        return {}
+
+
+def platform(os: str | None, architecture: str | None, variant: str | None = None) -> str:
+    """`linux/arm64/v8`, in the words that image configurations use; empty parts are left out."""
+    arch = ARCHITECTURES.get(architecture or "", architecture or "")
+    return "/".join(part for part in ((os or "linux").lower(), arch, variant) if part)
+
+
+def _split(reference: str) -> tuple[str, str]:
+    """Repository, and the tag or digest that the pull call wants apart."""
+    if "@" in reference:
+        repository, _, digest = reference.partition("@")
+        return repository, digest
+    repository, colon, tag = reference.rpartition(":")
+    if colon and "/" not in tag:
+        return repository, tag
+    return reference, "latest"
+
+
+def _full(reference: str) -> str:
+    """One spelling for one image: `docker.io/library/x:latest`, `library/x` and `x` are the same."""
+    name = re.sub(r"^(?:docker\.io/|localhost/(?=[^:]*$|[^/]*:))", "", reference)
+    name = name.removeprefix("library/")
+    return name if "@" in name or ":" in name.rpartition("/")[2] else f"{name}:latest"

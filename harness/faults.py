@@ -1,0 +1,107 @@
+"""Whose fault is it? The one place that reads meaning out of an engine's or a registry's words.
+
+Only what is listed as the image's own fault is ever held against an image. Everything unknown is infra.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import docker.errors
+import requests.exceptions
+import urllib3.exceptions
+from taskgate.harness.errors import (
+    EngineTimeout,
+    EngineUnavailable,
+    ImageNotFound,
+    InfraError,
+    NoSpace,
+    PlatformUnavailable,
+    RegistryError,
+    StartFailed,
+    TaskgateError,
+)
+
+NO_SPACE = re.compile(r"no space left on device|disk quota exceeded|\bENOSPC\b", re.I)
+
+# Said by a registry that answered (Docker's words, containerd's, Podman's).
+NOT_FOUND = re.compile(
+    r"manifest unknown|name unknown|repository name not known to registry|failed to resolve reference .*: not found",
+    re.I,
+)
+NO_PLATFORM = re.compile(
+    r"no matching manifest for|does not match the specified platform|cannot be used on this platform"
+    r"|no image found in (?:manifest list|image index) for architecture|choosing an image from manifest list",
+    re.I,
+)
+
+# Said by runc or crun when the container's own command can't be executed; only our /bin/sh is ever run.
+START = (
+    ("user", re.compile(r"unable to find (?:user|group)|no matching entries in (?:passwd|group) file", re.I)),
+    (
+        "platform",
+        re.compile(r"exec (?:user process caused|/bin/sh|container process).*exec format error", re.I),
+    ),
+    (
+        "shell",
+        re.compile(
+            r"/bin/sh[\"'`]?:? .*(?:no such file|not found|permission denied|is a directory|not a directory)"
+            r"|executable file [`'\"]?/bin/sh[`'\"]? not found"
+            r"|exec (?:user process caused|/bin/sh|container process)"
+            r".*(?:no such file|permission denied|too many levels)",
+            re.I | re.S,
+        ),
+    ),
+    ("shell", re.compile(r"too many levels of symbolic links", re.I)),
+)
+
+
+def of_pull(message: str, image: str) -> TaskgateError:
+    """What a failed pull of `image` means."""
+    if NO_SPACE.search(message):
+        return NoSpace(f"the engine's disk is full: {message}")
+    if NO_PLATFORM.search(message):
+        return PlatformUnavailable(f"{image} is not published for the platform asked for: {message}")
+    # An answer that asks for a login says nothing of what is behind it, even where it adds "does not exist".
+    if NOT_FOUND.search(message) and not re.search(r"unauthorized|denied|docker login|429|too ?many", message, re.I):
+        return ImageNotFound(f"the registry has no such image: {message}")
+    return RegistryError(f"{image} could not be pulled: {message}")
+
+
+def of_start(message: str) -> TaskgateError:
+    """What it means that a created container could not be started."""
+    if NO_SPACE.search(message):
+        return NoSpace(f"the engine's disk is full: {message}")
+    for cause, pattern in START:
+        if pattern.search(message):
+            return StartFailed(message.strip(), cause=cause, output=message)
+    return InfraError(f"the engine could not start the container: {message}")
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn the docker SDK's errors into ours; `doing` says what failed."""
+    try:
+        yield
+    except docker.errors.APIError as error:
+        text = explanation(error)
+        kind: type[InfraError] = NoSpace if NO_SPACE.search(text) else InfraError
+        raise kind(f"{doing}: {text}") from error
+    except (requests.exceptions.Timeout, TimeoutError, urllib3.exceptions.ReadTimeoutError) as error:
+        raise EngineTimeout(f"{doing}: the engine did not answer in time") from error
+    except (
+        requests.exceptions.RequestException,
+        docker.errors.DockerException,
+        urllib3.exceptions.HTTPError,
+        OSError,
+    ) as error:
+        # The SDK wraps a socket's time-out in a ConnectionError.
+        if "timed out" in str(error).lower():
+            raise EngineTimeout(f"{doing}: the engine did not answer in time") from error
+        raise EngineUnavailable(f"{doing}: no engine answers: {error}") from error
+
+
+def explanation(error: docker.errors.APIError) -> str:
+    return str(error.explanation or error)[:4000]

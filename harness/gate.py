@@ -1,0 +1,148 @@
+"""The gate: one task in, one record out. Cache, skip list, retries, second opinions; knows nothing of pytest."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import tenacity
+from taskgate.checks.registry import Check
+from taskgate.harness import owner
+from taskgate.harness.box import Box
+from taskgate.harness.cache import VerdictCache
+from taskgate.harness.engine import Engine
+from taskgate.harness.errors import EngineUnavailable, InfraError
+from taskgate.harness.judge import Judgement, new_record
+from taskgate.harness.skiplist import Entry
+from taskgate.harness.task import Task
+from taskgate.harness.verdict import Record, Verdict
+
+TRIES = 6
+WAIT_SECONDS = 20.0
+
+
+class Gate:
+    """Judges tasks on one engine. `connect` makes the engine, now and again after it went away."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Engine],
+        checks: list[Check],
+        *,
+        session: str,
+        cache: VerdictCache | None = None,
+        skips: dict[str, Entry] | None = None,
+        max_age: timedelta | None = None,
+        skip_list: str = "",
+    ) -> None:
+        self._connect, self._checks, self._session = connect, checks, session
+        self._cache, self._skips, self._max_age, self._skip_list = cache, skips or {}, max_age, skip_list
+        self._engine: Engine | None = None
+        self._versions = [f"{check.name}={check.version}" for check in checks]
+        self._down = False
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, connected on first use. Raises EngineUnavailable."""
+        if self._engine is None:
+            self._engine = self._connect()
+        return self._engine
+
+    def judge(self, task: Task) -> Record:
+        """The record on `task`: known already, or found out now. Never raises for what an engine does."""
+        begun = time.monotonic()
+        tries = 1 if self._down else TRIES
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(tries),
+            wait=tenacity.wait_exponential_jitter(initial=0.5, max=WAIT_SECONDS),
+            retry=tenacity.retry_if_exception(lambda error: isinstance(error, InfraError) and error.transient),
+            reraise=True,
+        )
+        try:
+            record = retrying(self._try, task)
+            self._down = False
+        except InfraError as error:
+            # An engine that is gone costs the first image the waiting, not every one of ten thousand.
+            self._down = isinstance(error, EngineUnavailable)
+            record = new_record(task, Verdict.INFRA)
+            record.reason = str(error)[:2000]
+            record.hint = "Nothing is known of the image. Mend what is named above and run again."
+            record.seconds = time.monotonic() - begun
+        return record
+
+    def close(self) -> None:
+        if self._engine:
+            self._engine.close()
+
+    def _try(self, task: Task) -> Record:
+        entry = self._skips.get(task.id)
+        if entry and entry.by_hand:
+            return self._listed(task, entry)
+        try:
+            fingerprint = task.fingerprint(self.engine.platform, *self._versions)
+            if known := self._known(task, entry, fingerprint):
+                return known
+            record = self._examine(task)
+        except EngineUnavailable:
+            # The engine may come back as another one, or somewhere else.
+            self._forget()
+            raise
+        record.fingerprint = fingerprint
+        return record
+
+    def _forget(self) -> None:
+        if self._engine:
+            self._engine.close()
+            self._engine = None
+
+    def _known(self, task: Task, entry: Entry | None, fingerprint: str) -> Record | None:
+        """A verdict from the cache or the skip list on this very image and these settings."""
+        if task.pull == "always" or not (entry or self._cache):
+            return None
+        digest = self.engine.digest(task.image)
+        if digest is None:
+            return None
+        if self._cache and (record := self._cache.get(task.id, digest, fingerprint)):
+            return record
+        if entry and entry.digest == digest and entry.fingerprint == fingerprint and self._fresh(entry):
+            return self._listed(task, entry)
+        return None
+
+    def _fresh(self, entry: Entry) -> bool:
+        if self._max_age is None:
+            return True
+        oldest = datetime.now(UTC) - self._max_age
+        return (entry.last or "") >= oldest.isoformat(timespec="milliseconds")
+
+    def _listed(self, task: Task, entry: Entry) -> Record:
+        record = new_record(task, Verdict.BROKEN, digest=entry.digest)
+        record.cached, record.check, record.fingerprint = True, entry.check or "skip_list", entry.fingerprint
+        record.reason = entry.reason or f"listed by hand in {self._skip_list}"
+        by_name = {check.name: check for check in self._checks}
+        known = by_name.get(entry.check or "")
+        record.hint = known.hint if known else "Take the line out of the skip list to have it checked."
+        return record
+
+    def _examine(self, task: Task) -> Record:
+        judgement = self._run(task)
+        if judgement.timed_out and judgement.record.verdict is Verdict.BROKEN:
+            # A busy host looks like a slow image: only what happens twice is held against the image.
+            judgement = self._run(task)
+        return judgement.record
+
+    def _run(self, task: Task) -> Judgement:
+        box = Box(self.engine, task, self._session, checks=len(self._checks))
+        judgement = Judgement(task, box, self._checks)
+        try:
+            judgement.run()
+        finally:
+            # The verdict stands; the session's end, or the next run, removes what is left.
+            with contextlib.suppress(InfraError):
+                box.close()
+        return judgement
+
+    def reap(self) -> int:
+        """Remove what killed runs left and what this session still has; how many containers that were."""
+        return owner.reap(self.engine, self._session)

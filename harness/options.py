@@ -1,0 +1,157 @@
+"""The command line: what each option is called, and what it means once parsed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from taskgate.checks import registry
+from taskgate.checks.registry import Check
+from taskgate.harness import manifest
+from taskgate.harness.cache import parse_age
+from taskgate.harness.errors import UsageError
+from taskgate.harness.task import Task
+
+
+def add(parser: pytest.Parser) -> None:
+    group = parser.getgroup("taskgate", "taskgate: which task images can an agent work in?")
+    group.addoption("--images", metavar="FILE", help="the manifest (YAML or JSON Lines) whose images are judged")
+    group.addoption(
+        "--skip-list",
+        metavar="FILE|URL",
+        default="config/known_broken_images.txt",
+        help="text file or database URL of the images known to be broken (default: %(default)s)",
+    )
+    group.addoption(
+        "--out",
+        metavar="DIR",
+        default="results/preflight",
+        help="where the journal, verdicts.json and the cache go (default: %(default)s)",
+    )
+    group.addoption("--recheck", action="store_true", help="ignore cached verdicts and the skip list")
+    group.addoption(
+        "--max-age",
+        metavar="AGE",
+        default="30d",
+        help="cached verdicts hold so long: 30d, 12h, 90m, never (default: 30d)",
+    )
+    group.addoption("--checks", metavar="A,B", help="run only these checks and those that they build on")
+    group.addoption(
+        "--check-path",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="a folder with checks of your own (repeatable)",
+    )
+    group.addoption("--max-broken", metavar="N|P%", default="0", help="so many broken images are accepted (default: 0)")
+    group.addoption("--shard", metavar="I/N", help="judge only the I-th of N parts, I from 1 to N")
+    group.addoption(
+        "--docker-host",
+        metavar="URL",
+        action="append",
+        default=[],
+        help="the engine (repeatable: workers share them)",
+    )
+    group.addoption(
+        "--report-rows",
+        metavar="N",
+        type=int,
+        default=500,
+        help="beyond so many images the HTML report has rows for failures only (default: 500)",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The parsed options. `tasks` are those of this shard, by id, in the manifest's order."""
+
+    manifest: Path
+    tasks: dict[str, Task]
+    checks: list[Check]
+    partial: bool
+    skip_list: str
+    out: Path
+    recheck: bool
+    max_age: timedelta | None
+    max_broken: tuple[float, bool]
+    docker_hosts: list[str]
+    report_rows: int
+
+    def accepts(self, broken: int, judged: int) -> bool:
+        """Are so many broken ones within `--max-broken`?"""
+        limit, percent = self.max_broken
+        return broken <= (limit * judged / 100 if percent else limit)
+
+
+def parse(config: pytest.Config) -> Settings:
+    """Read options and manifest. Raises UsageError."""
+    option = config.option
+    base = config.invocation_params.dir
+    path = base / option.images
+    tasks = {task.id: task for task in manifest.load(path)}
+    checks = _checks([base / folder for folder in option.check_path])
+    names = {check.name for check in checks}
+    for task in tasks.values():
+        for name in task.checks:
+            if name not in names:
+                raise UsageError(f"there is no check {name!r}", file=str(option.images), field=f"{task.id}.checks")
+    partial = bool(option.checks)
+    if partial:
+        try:
+            checks = registry.chosen(checks, [name.strip() for name in option.checks.split(",") if name.strip()])
+        except KeyError as error:
+            raise UsageError(
+                f"there is no check {error}; there are {', '.join(sorted(names))}", field="--checks"
+            ) from error
+    skip_list = option.skip_list if "://" in option.skip_list else str(base / option.skip_list)
+    return Settings(
+        manifest=path,
+        tasks=_shard(tasks, option.shard),
+        checks=checks,
+        partial=partial,
+        skip_list=skip_list,
+        out=base / option.out,
+        recheck=option.recheck,
+        max_age=parse_age(option.max_age),
+        max_broken=_max_broken(option.max_broken),
+        docker_hosts=option.docker_host,
+        report_rows=option.report_rows,
+    )
+
+
+def _checks(folders: list[Path]) -> list[Check]:
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"{folder} is not a directory", field="--check-path")
+    try:
+        return registry.load(tuple(folders))
+    except Exception as error:
+        raise UsageError(f"a check can't be loaded: {type(error).__name__}: {error}", field="--check-path") from error
+
+
+def _max_broken(text: str) -> tuple[float, bool]:
+    number, percent = text.removesuffix("%"), text.endswith("%")
+    try:
+        value = float(number) if percent else int(number)
+    except ValueError:
+        value = -1
+    if not (0 <= value <= (100 if percent else float("inf"))):
+        raise UsageError(f"{text!r} is neither a number nor a percentage", field="--max-broken")
+    return value, percent
+
+
+def _shard(tasks: dict[str, Task], shard: str | None) -> dict[str, Task]:
+    """The part of the tasks that belongs to a shard: by a hash of the id, so that it is stable."""
+    if shard is None:
+        return tasks
+    index, _, count = shard.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise UsageError(f"{shard!r} is not of the form I/N with I from 1 to N", field="--shard")
+
+    def part(task_id: str) -> int:
+        return int.from_bytes(hashlib.sha256(task_id.encode()).digest()[:8], "big") % int(count) + 1
+
+    return {task_id: task for task_id, task in tasks.items() if part(task_id) == int(index)}

@@ -1,0 +1,78 @@
+"""Whose container is it? Labels that tell a live run's containers from what a killed one left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import time
+from functools import cache
+from pathlib import Path
+
+from taskgate.harness.engine import Engine
+from taskgate.harness.errors import InfraError
+
+LABEL = "taskgate"
+
+
+@cache
+def _host() -> str:
+    """This machine since its last boot, and this PID namespace: where a process id has a meaning."""
+    boot = socket.gethostname()
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    namespace = ""
+    with contextlib.suppress(OSError):
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    return f"{boot} {namespace}"
+
+
+def _started(pid: int) -> str | None:
+    """The kernel's start time of a process in clock ticks since boot; None where there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in ("Z", "X") else fields[19]
+
+
+def new_session() -> str:
+    return secrets.token_hex(8)
+
+
+def labels(session: str, seconds: float) -> dict[str, str]:
+    """Labels for a container that this process owns and that is left over for certain after `seconds`."""
+    pid = os.getpid()
+    return {
+        LABEL: "gate",
+        f"{LABEL}.session": session,
+        f"{LABEL}.host": _host(),
+        f"{LABEL}.pid": str(pid),
+        f"{LABEL}.started": str(_started(pid)),
+        f"{LABEL}.expires": str(int(time.time() + seconds)),
+    }
+
+
+def abandoned(of: dict[str, str]) -> bool:
+    """Is the owner gone? On another host only the expiry can tell, with an hour for clocks that differ."""
+    if of.get(LABEL) != "gate":
+        return False
+    pid = of.get(f"{LABEL}.pid", "")
+    if of.get(f"{LABEL}.host") == _host() and pid.isdecimal():
+        return _started(int(pid)) != of.get(f"{LABEL}.started")
+    expires = of.get(f"{LABEL}.expires", "")
+    return expires.isdecimal() and time.time() > int(expires) + 3600
+
+
+def reap(engine: Engine, session: str | None = None) -> int:
+    """Remove what killed runs left, and all of `session`'s own; returns how many containers that were."""
+    removed = 0
+    for container_id, of in engine.containers(LABEL):
+        if abandoned(of) or (session is not None and of.get(f"{LABEL}.session") == session):
+            # Another run may be reaping the same one, or the engine may be slow: the next run tries again.
+            with contextlib.suppress(InfraError):
+                engine.remove(container_id)
+                removed += 1
+    return removed
