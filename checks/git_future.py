@@ -23,6 +23,10 @@ def git_future(box: Box) -> Iterator[str]:
     if box.task.repo_path is None:
         yield Skip("the manifest names no repository")
         return
+    if git(box, "git rev-parse --quiet --verify 'HEAD^{commit}'").code:
+        # Only where git_repo is off.
+        yield Skip("there is no repository")
+        return
     found = git(box, BEYOND)
     if found.code:
         yield "the commits beyond HEAD can't be listed"

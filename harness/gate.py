@@ -56,7 +56,7 @@ class Gate:
         tries = 1 if self._down else TRIES
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(tries),
-            wait=tenacity.wait_exponential_jitter(initial=0.5, max=WAIT_SECONDS),
+            wait=tenacity.wait_exponential(multiplier=0.5, max=WAIT_SECONDS) + tenacity.wait_random(0, 0.5),
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, InfraError) and error.transient),
             reraise=True,
         )

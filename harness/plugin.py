@@ -17,6 +17,7 @@ from taskgate.harness.gate import Gate
 from taskgate.harness.skiplist import open_skip_list
 from taskgate.harness.task import Task
 from taskgate.harness.verdict import Evidence, Record, Verdict
+from taskgate.reports import escape
 
 SUITE = Path(__file__).parent / "suite" / "test_taskgate.py"
 SETTINGS = pytest.StashKey[options.Settings]()
@@ -134,9 +135,4 @@ def told(record: Record) -> str:
             f"status: {record.evidence.status}",
             record.evidence.output,
         ]
-    return _visible("\n".join(lines))
-
-
-def _visible(text: str) -> str:
-    """Control characters made visible: what an image prints must not steer the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
+    return escape.visible("\n".join(lines), keep="\n")

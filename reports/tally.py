@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from taskgate.harness.verdict import Record, Verdict
+from taskgate.harness.verdict import Outcome, Record, Verdict
+
+Group = tuple[str, str, list[str]]
 
 
 @dataclass(slots=True)
@@ -49,3 +51,24 @@ class Tally:
     def of(self, verdicts: Iterable[Verdict]) -> list[Record]:
         wanted = set(verdicts)
         return [record for record in self.records.values() if record.verdict in wanted]
+
+    def grouped(self, verdict: Verdict) -> list[Group]:
+        """(check, reason, task ids) of the records with this verdict, the most frequent first."""
+        return _grouped((r.check or "", r.reason or "", r.task_id) for r in self.of([verdict]))
+
+    def warnings(self) -> list[Group]:
+        """(check, reason, task ids) of all warnings."""
+        return _grouped(
+            (finding.check, finding.reason or "", record.task_id)
+            for record in self.records.values()
+            for finding in record.findings
+            if finding.outcome is Outcome.WARN
+        )
+
+
+def _grouped(rows: Iterable[tuple[str, str, str]]) -> list[Group]:
+    groups: dict[tuple[str, str], list[str]] = {}
+    for check, reason, task_id in rows:
+        groups.setdefault((check, reason), []).append(task_id)
+    found = [(check, reason, ids) for (check, reason), ids in groups.items()]
+    return sorted(found, key=lambda group: (-len(group[2]), group[0], group[1]))

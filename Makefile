@@ -1,0 +1,40 @@
+.PHONY: setup engine demo test lint bench stop clean
+.DEFAULT_GOAL := help
+
+# System packages that only the project's own tests need.
+TEST_PACKAGES = mmdebstrap busybox-static docker-registry chromium chromium-driver podman crun
+PYTEST_ARGS ?= -n 2 --dist worksteal
+
+help:
+	@echo "make demo    judge a set of demo images, broken and sound, and show the report"
+	@echo "make test    run the project's own tests"
+	@echo "make lint    ruff and mypy"
+	@echo "make bench   what it costs, side by side with other ways"
+	@echo "make stop    stop the engine that one of these started"
+
+setup:
+	@scripts/setup
+
+engine: setup
+	@scripts/engine start
+
+demo: engine
+	@scripts/install mmdebstrap
+	@scripts/demo
+
+test: engine
+	@scripts/install $(TEST_PACKAGES)
+	.venv/bin/pytest $(PYTEST_ARGS)
+
+lint: setup
+	@scripts/lint
+
+bench: engine
+	@scripts/install mmdebstrap
+	.venv/bin/python benchmarks/per_image.py
+
+stop:
+	@scripts/engine stop
+
+clean: stop
+	rm -rf .venv .cache results build *.egg-info

@@ -1,0 +1,207 @@
+"""A manifest's text as a tree that knows its lines: YAML or JSON Lines, hostile input included.
+
+Scalars keep their text until a field's type is known, so that `base_commit: 0123456` or `1e10` stay what was
+written and `tmp: off` is no boolean. Only events are taken from the YAML parser: nothing is constructed,
+nothing recurses, and aliases are counted before anything is expanded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from taskgate.harness.errors import ManifestError
+
+MAX_BYTES = 1 << 30
+MAX_LINE = 1 << 20
+MAX_DEPTH = 32
+MAX_NODES = 50_000_000
+NULLS = frozenset(("", "~", "null", "Null", "NULL"))
+CORE = "tag:yaml.org,2002:"
+
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(slots=True)
+class Node:
+    """`value` is a str (scalar), a list of nodes, or a dict of nodes. `line` counts from 1."""
+
+    value: Any
+    line: int
+    plain: bool = False
+    size: int = 1
+
+    @property
+    def is_null(self) -> bool:
+        return self.plain and self.value in NULLS
+
+
+def read(path: Path) -> bytes:
+    """The file's bytes. Raises ManifestError."""
+    try:
+        if path.is_dir():
+            raise ManifestError("is a directory, not a manifest", file=str(path))
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"can't be read: {getattr(error, 'strerror', error)}", file=str(path)) from error
+    if len(data) > MAX_BYTES:
+        raise ManifestError(f"is larger than {MAX_BYTES >> 30} GiB", file=str(path))
+    return data
+
+
+def parse_yaml(data: bytes, file: str) -> Node:
+    """The one document in `data`. Raises ManifestError."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ManifestError("is not UTF-8 text", file=file, line=line) from error
+    try:
+        return _Tree(file).build(yaml.parse(text, Loader=Loader))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        said = " ".join(part for part in (error.problem, error.context) if part)
+        raise ManifestError(f"is not YAML: {said}", file=file, line=mark.line + 1 if mark else None) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ManifestError(f"is not YAML: {' '.join(str(error).split())[:300]}", file=file) from error
+
+
+class _Tree:
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._anchors: dict[str, Node | None] = {}
+
+    def build(self, events: Iterator[yaml.Event]) -> Node:
+        stack: list[tuple[Node, str | None]] = []
+        keys: list[Node | None] = []
+        root: Node | None = None
+        for event in events:
+            line = event.start_mark.line + 1
+            if isinstance(event, yaml.ScalarEvent):
+                self._tag(event.tag, ("str", "int", "float", "bool", "null"), line)
+                plain = bool(event.implicit[0])
+                done = Node(event.value, line, plain=plain)
+                if event.anchor:
+                    self._anchors[event.anchor] = done
+            elif isinstance(event, yaml.AliasEvent):
+                known = self._anchors.get(event.anchor)
+                if known is None:
+                    what = "stands inside of what it names" if event.anchor in self._anchors else "names nothing"
+                    self._fail(f"the alias *{event.anchor} {what}", line)
+                done = known
+            elif isinstance(event, yaml.SequenceStartEvent | yaml.MappingStartEvent):
+                listing = isinstance(event, yaml.SequenceStartEvent)
+                self._tag(event.tag, ("seq",) if listing else ("map",), line)
+                if len(stack) >= MAX_DEPTH:
+                    self._fail(f"is nested more than {MAX_DEPTH} deep", line)
+                stack.append((Node([] if listing else {}, line), event.anchor))
+                keys.append(None)
+                if event.anchor:
+                    self._anchors[event.anchor] = None
+                continue
+            elif isinstance(event, yaml.SequenceEndEvent | yaml.MappingEndEvent):
+                done, anchor = stack.pop()
+                keys.pop()
+                if anchor:
+                    self._anchors[anchor] = done
+            elif isinstance(event, yaml.DocumentStartEvent) and root is not None:
+                self._fail("holds more than one YAML document", line)
+            else:
+                continue
+            if not stack:
+                root = done
+                continue
+            keys[-1] = self._place(stack[-1][0], keys[-1], done, line)
+        if root is None:
+            raise ManifestError("is empty", file=self._file)
+        return root
+
+    def _place(self, parent: Node, key: Node | None, child: Node, line: int) -> Node | None:
+        """Put a finished node into its parent; returns the key that now waits for its value."""
+        parent.size += child.size
+        if parent.size > MAX_NODES:
+            self._fail("its aliases expand to more than can be meant", line)
+        if isinstance(parent.value, list):
+            parent.value.append(child)
+            return None
+        if key is None:
+            if not isinstance(child.value, str):
+                self._fail("a key must be a plain word", line)
+            # The line of the key's own place, also where it is an alias.
+            return Node(child.value, line, plain=child.plain)
+        if key.value == "<<" and key.plain:
+            self._merge(parent, child, line)
+        elif key.value in parent.value and not getattr(parent.value[key.value], "merged", False):
+            self._fail("the key stands here twice", key.line, field=key.value)
+        else:
+            parent.value[key.value] = child
+        return None
+
+    def _merge(self, parent: Node, child: Node, line: int) -> None:
+        for source in child.value if isinstance(child.value, list) else [child]:
+            if not isinstance(source.value, dict):
+                self._fail("<< takes a mapping or a list of mappings", line)
+            for name, value in source.value.items():
+                if name in parent.value:
+                    continue
+                parent.value[name] = _Merged(value.value, value.line, value.plain, value.size)
+
+    def _tag(self, tag: str | None, known: tuple[str, ...], line: int) -> None:
+        if tag not in (None, "!") and tag not in [CORE + name for name in known]:
+            self._fail(f"the tag {tag} is not allowed", line)
+
+    def _fail(self, problem: str, line: int, *, field: str | None = None) -> NoReturn:
+        raise ManifestError(problem, file=self._file, line=line, field=field)
+
+
+class _Merged(Node):
+    """Came through `<<`: a key of the mapping itself replaces it."""
+
+    merged = True
+
+
+class _Number(str):
+    """A JSON number, as it was written."""
+
+    __slots__ = ()
+
+
+def parse_json_line(line: bytes, number: int, file: str) -> Node:
+    """One line of JSON Lines. Raises ManifestError."""
+    if len(line) > MAX_LINE:
+        raise ManifestError(f"the line is longer than {MAX_LINE >> 20} MiB", file=file, line=number)
+
+    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(found)
+        if len(made) != len(found):
+            names = [name for name, _ in found]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ManifestError("the key stands here twice", file=file, line=number, field=twice)
+        return made
+
+    try:
+        value = json.loads(
+            line, parse_int=_Number, parse_float=_Number, parse_constant=_Number, object_pairs_hook=pairs
+        )
+        return _from_json(value, number, 0, file)
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"is not JSON: {error}", file=file, line=number) from error
+
+
+def _from_json(value: Any, line: int, depth: int, file: str) -> Node:
+    if depth > MAX_DEPTH:
+        raise ManifestError(f"is nested more than {MAX_DEPTH} deep", file=file, line=line)
+    if isinstance(value, dict):
+        return Node({k: _from_json(v, line, depth + 1, file) for k, v in value.items()}, line)
+    if isinstance(value, list):
+        return Node([_from_json(v, line, depth + 1, file) for v in value], line)
+    if isinstance(value, _Number):
+        return Node(str(value), line, plain=True)
+    if isinstance(value, str):
+        return Node(value, line)
+    return Node({None: "null", True: "true", False: "false"}[value], line, plain=True)

@@ -1,0 +1,84 @@
+"""Files that are whole or absent, and append-only files that outlive a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from taskgate.harness.errors import InfraError, NoSpace
+
+
+def write(path: Path, data: bytes) -> None:
+    """Replace `path` by rename, its mode kept, a symlink followed. Raises OSError; the old file stays then."""
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(name).chmod(path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~umask)
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise
+
+
+class Lines:
+    """An append-only file of JSON objects, one a line. A torn last line of a killed run is closed first."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle: int | None = None
+
+    def append(self, document: dict[str, Any]) -> None:
+        """One write, so that a line is there whole or torn at the end. Raises InfraError, NoSpace."""
+        try:
+            if self._handle is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                size = os.fstat(self._handle).st_size
+                if size and os.pread(self._handle, 1, size - 1) != b"\n":
+                    os.write(self._handle, b"\n")
+            data = (json.dumps(document) + "\n").encode()
+            if os.write(self._handle, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise trouble(self.path, error) from error
+
+    def close(self) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of such a file; damaged lines are passed over, a missing file has none. Raises InfraError."""
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                try:
+                    document = json.loads(line)
+                except ValueError:
+                    continue
+                if isinstance(document, dict):
+                    yield document
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise trouble(path, error) from error
+
+
+def trouble(path: Path, error: OSError) -> InfraError:
+    kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else InfraError
+    return kind(f"{path}: {error.strerror or error}")

@@ -1,0 +1,294 @@
+"""The manifest: a document (YAML) or one task a line (JSON Lines), read into tasks. No surprises, clear errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any, NoReturn
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from taskgate.harness import document
+from taskgate.harness.document import Node
+from taskgate.harness.errors import ManifestError
+from taskgate.harness.task import Agent, Require, Task
+
+VERSION = "1"
+PULLS = ("missing", "always", "never")
+LEVELS = ("fail", "warn", "off")
+TASK_ONLY = ("id", "image", "base_commit")
+COMMIT = re.compile(r"[0-9a-fA-F]{4,64}")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+CHECK = re.compile(r"[^\W\d]\w*")
+NETWORK = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
+PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9]+(/[a-z0-9.]+)?")
+MAX_TEXT = 512
+
+
+def load(path: str | Path) -> list[Task]:
+    """All tasks of a manifest, in its order. Raises ManifestError with file, line and field."""
+    path = Path(path)
+    data = document.read(path)
+    if path.suffix in (".jsonl", ".ndjson"):
+        return _Builder(str(path)).lines(data)
+    return _Builder(str(path)).whole(document.parse_yaml(data, str(path)))
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of the YAML form (draft 2020-12), as it is shipped for editors."""
+    text = resources.files("taskgate.harness").joinpath("manifest.schema.json").read_text("utf-8")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def id_of(image: str) -> str:
+    """The id of a task that names none: `demo/one:1` is `demo__one-1`."""
+    return image.replace("/", "__").replace(":", "-").replace("@", "-")
+
+
+class _Builder:
+    """Tasks out of nodes. One for a file."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.defaults = Task(id="", image="")
+        self._seen: dict[str, int] = {}
+        self._shared: dict[Any, Any] = {}
+
+    def whole(self, root: Node) -> list[Task]:
+        top = self.mapping(root, "", ("version", "defaults", "tasks"))
+        self.version(top, root)
+        if "defaults" in top and not top["defaults"].is_null:
+            self.read_defaults(top["defaults"])
+        if "tasks" not in top:
+            self.fail("is missing", root, "tasks")
+        tasks = top["tasks"]
+        if not isinstance(tasks.value, list):
+            self.fail("must be a list", tasks, "tasks")
+        return [self.task(node, f"tasks[{number}]") for number, node in enumerate(tasks.value)]
+
+    def lines(self, data: bytes) -> list[Task]:
+        return list(self._each_line(data))
+
+    def _each_line(self, data: bytes) -> Iterator[Task]:
+        first = True
+        for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+            if not line.strip():
+                continue
+            node = document.parse_json_line(line, number, self.file)
+            if first and isinstance(node.value, dict) and "version" in node.value and "image" not in node.value:
+                top = self.mapping(node, "", ("version", "defaults"))
+                self.version(top, node)
+                if "defaults" in top and not top["defaults"].is_null:
+                    self.read_defaults(top["defaults"])
+            else:
+                yield self.task(node, "")
+            first = False
+
+    def version(self, top: dict[str, Node], at: Node) -> None:
+        if "version" not in top:
+            self.fail("is missing (write `version: 1`)", at, "version")
+        node = top["version"]
+        if not node.plain or node.value != VERSION:
+            self.fail(f"must be {VERSION}", node, "version")
+
+    def read_defaults(self, node: Node) -> None:
+        fields = self.mapping(node, "defaults", tuple(READERS), refused=TASK_ONLY)
+        self.defaults = dataclasses.replace(self.defaults, **self.read(fields, "defaults"))
+
+    def task(self, node: Node, where: str) -> Task:
+        if isinstance(node.value, str):
+            node = Node({"image": node}, node.line)
+        fields = self.mapping(node, where, (*TASK_ONLY, *READERS))
+        if "image" not in fields:
+            self.fail("is missing", node, _join(where, "image"))
+        image = self.image(fields["image"], _join(where, "image"))
+        named = fields.get("id")
+        task_id = self.task_id(named, _join(where, "id")) if named else id_of(image)
+        if not named:
+            # What an image may be called, an id may be called too, but for its length.
+            task_id = task_id[:MAX_TEXT]
+        if task_id in self._seen:
+            said = f"{task_id!r} is taken by the task on line {self._seen[task_id]}"
+            self.fail(said, named or node, _join(where, "id"))
+        self._seen[task_id] = node.line
+        commit = fields.get("base_commit")
+        given = self.read({k: v for k, v in fields.items() if k in READERS}, where)
+        if "checks" in given and self.defaults.checks:
+            given["checks"] = {**self.defaults.checks, **given["checks"]}
+        return dataclasses.replace(
+            self.defaults,
+            id=task_id,
+            image=image,
+            base_commit=self.commit(commit, _join(where, "base_commit")) if commit else None,
+            **given,
+        )
+
+    def read(self, fields: dict[str, Node], where: str) -> dict[str, Any]:
+        return {name: READERS[name](self, node, _join(where, name)) for name, node in fields.items()}
+
+    # What a field can hold.
+
+    def mapping(
+        self, node: Node, where: str, known: tuple[str, ...] | None, *, refused: tuple[str, ...] = ()
+    ) -> dict[str, Node]:
+        if not isinstance(node.value, dict):
+            self.fail("must be a mapping", node, where or None)
+        for name, value in node.value.items():
+            if name in refused:
+                self.fail("belongs to a task, not to the defaults", value, _join(where, name))
+            if known is not None and name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                meant = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
+                self.fail("is no field of a manifest" + meant, value, _join(where, name))
+        found: dict[str, Node] = node.value
+        return found
+
+    def text(self, node: Node, where: str, *, empty: bool = False) -> str:
+        value = node.value
+        if not isinstance(value, str) or node.is_null:
+            self.fail("must be text", node, where)
+        if not value and not empty:
+            self.fail("is empty", node, where)
+        if len(value) > MAX_TEXT * 16:
+            self.fail("is too long", node, where)
+        if bad := next((c for c in value if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")), None):
+            self.fail(f"holds a control character (U+{ord(bad):04X})", node, where)
+        return value
+
+    def optional(self, node: Node, where: str) -> str | None:
+        return None if node.is_null else self.text(node, where)
+
+    def task_id(self, node: Node, where: str) -> str:
+        value = self.text(node, where)
+        if len(value) > MAX_TEXT:
+            self.fail(f"is longer than {MAX_TEXT} characters", node, where)
+        if value != value.strip() or value.startswith(("#", "/")):
+            self.fail("must not begin with `#` or `/`, nor begin or end with white space", node, where)
+        if any(part in (".", "..") for part in value.split("/")):
+            self.fail("must not hold `.` or `..` as a part of a path", node, where)
+        if any(unicodedata.category(c) in ("Cf", "Co", "Cn") or (c.isspace() and c != " ") for c in value):
+            self.fail("holds an invisible character", node, where)
+        return value
+
+    def image(self, node: Node, where: str) -> str:
+        value = self.text(node, where)
+        if len(value) > MAX_TEXT or value.startswith("-") or any(c.isspace() for c in value) or not value.isprintable():
+            self.fail("is no image name", node, where)
+        return value
+
+    def commit(self, node: Node, where: str) -> str | None:
+        value = self.optional(node, where)
+        if value is not None and not COMMIT.fullmatch(value):
+            self.fail("must be a commit id (4 to 64 hexadecimal digits)", node, where)
+        return value
+
+    def path(self, node: Node, where: str) -> str | None:
+        value = self.optional(node, where)
+        if value is not None and not value.startswith("/"):
+            self.fail("must be an absolute path", node, where)
+        return value
+
+    def pattern(self, form: re.Pattern[str], what: str) -> Callable[[Node, str], str]:
+        def read(node: Node, where: str) -> str:
+            value = self.text(node, where)
+            if not form.fullmatch(value):
+                self.fail(f"is no {what}", node, where)
+            return value
+
+        return read
+
+    def choice(self, node: Node, where: str, among: tuple[str, ...]) -> str:
+        value = self.text(node, where)
+        if value not in among:
+            self.fail(f"must be one of {', '.join(among)}", node, where)
+        return value
+
+    def seconds(self, node: Node, where: str) -> float:
+        if not (node.plain and isinstance(node.value, str) and NUMBER.fullmatch(node.value)):
+            self.fail("must be a number of seconds", node, where)
+        value = float(node.value)
+        if not (0 < value <= 86400) or not math.isfinite(value):
+            self.fail("must be more than 0 and at most 86400 seconds", node, where)
+        return value
+
+    def texts(self, node: Node, where: str) -> tuple[str, ...]:
+        if not isinstance(node.value, list):
+            self.fail("must be a list of texts", node, where)
+        return tuple(self.text(item, f"{where}[{number}]") for number, item in enumerate(node.value))
+
+    def agent(self, node: Node, where: str) -> Agent | None:
+        if node.is_null:
+            return None
+        fields = self.mapping(node, where, ("module", "command"))
+        if len(fields) != 1:
+            self.fail("takes exactly one of module and command", node, where)
+        if "module" in fields:
+            return Agent(module=self.pattern(MODULE, "module name")(fields["module"], f"{where}.module"))
+        command = fields["command"]
+        if isinstance(command.value, list):
+            if not command.value:
+                self.fail("is empty", command, f"{where}.command")
+            return Agent(command=self.texts(command, f"{where}.command"))
+        return Agent(command=("/bin/sh", "-c", self.text(command, f"{where}.command")))
+
+    def require(self, node: Node, where: str) -> Require:
+        fields = self.mapping(node, where, ("commands", "files", "modules"))
+        found = {name: self.texts(value, f"{where}.{name}") for name, value in fields.items()}
+        for number, name in enumerate(found.get("modules", ())):
+            if not MODULE.fullmatch(name):
+                self.fail("is no module name", fields["modules"].value[number], f"{where}.modules[{number}]")
+        return Require(**found)
+
+    def checks(self, node: Node, where: str) -> dict[str, str]:
+        fields = self.mapping(node, where, None)
+        for name, value in fields.items():
+            if not CHECK.fullmatch(name):
+                self.fail("is no name of a check", value, _join(where, name[:80]))
+        read = {name: self.choice(value, _join(where, name), LEVELS) for name, value in fields.items()}
+        key = tuple(sorted(read.items()))
+        shared: dict[str, str] = self._shared.setdefault(key, read)
+        return shared
+
+    def python(self, node: Node, where: str) -> str | None:
+        value = self.optional(node, where)
+        try:
+            if value is not None:
+                SpecifierSet(value)
+        except InvalidSpecifier:
+            self.fail("is no version specifier such as >=3.9", node, where)
+        return value
+
+    def runtime(self, node: Node, where: str) -> None:
+        if not node.is_null:
+            self.fail("must be null: this version brings no runtime into images", node, where)
+
+    def fail(self, problem: str, at: Node, field: str | None) -> NoReturn:
+        raise ManifestError(problem, file=self.file, line=at.line, field=field)
+
+
+def _join(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
+
+
+READERS: dict[str, Callable[[_Builder, Node, str], Any]] = {
+    "repo_path": _Builder.path,
+    "workdir": _Builder.path,
+    "platform": lambda self, node, where: self.pattern(PLATFORM, "platform such as linux/amd64")(node, where),
+    "user": _Builder.optional,
+    "pull": lambda self, node, where: self.choice(node, where, PULLS),
+    "timeout": _Builder.seconds,
+    "agent": _Builder.agent,
+    "python": _Builder.python,
+    "runtime": _Builder.runtime,
+    "network": lambda self, node, where: self.pattern(NETWORK, "name of a network")(node, where),
+    "require": _Builder.require,
+    "checks": _Builder.checks,
+}

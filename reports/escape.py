@@ -1,0 +1,37 @@
+"""Text that an image, a registry or a manifest may have written, made harmless for where it is shown."""
+
+from __future__ import annotations
+
+import html as _html
+import unicodedata
+
+# Cc: controls; Cf: invisible and bidirectional formatting; Cs, Zl, Zp: what breaks lines or encodings.
+_RISKY = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+
+
+def visible(text: str, *, keep: str = "") -> str:
+    """Control and formatting characters spelled out as `\\x1b`; those in `keep` stay."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in keep or unicodedata.category(c) not in _RISKY else _spelled(c) for c in text)
+
+
+def line(text: str, limit: int = 200) -> str:
+    """One line for a terminal, cut at `limit` characters."""
+    shown = visible(" ".join(text.split()))
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def html(text: str) -> str:
+    """For HTML text and quoted attributes."""
+    return _html.escape(visible(text, keep="\n\t"))
+
+
+def markdown(text: str, limit: int = 200) -> str:
+    """For a cell of a Markdown table."""
+    return "".join(f"&#{ord(c)};" if c in "|<>&`*_[]()\\!#~@" else c for c in line(text, limit))
+
+
+def _spelled(char: str) -> str:
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
