@@ -3,6 +3,7 @@
 
 # System packages that only the project's own tests need.
 TEST_PACKAGES = mmdebstrap busybox-static docker-registry chromium chromium-driver podman crun
+PYTEST = .venv/bin/pytest
 PYTEST_ARGS ?= -n 2 --dist worksteal
 
 help:
@@ -24,7 +25,7 @@ demo: engine
 
 test: engine
 	@scripts/install $(TEST_PACKAGES)
-	.venv/bin/pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 lint: setup
 	@scripts/lint

@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 
 from packaging.specifiers import SpecifierSet
+
 from taskgate.checks.registry import Skip, Warn, check
 from taskgate.harness.box import Box
 

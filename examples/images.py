@@ -88,7 +88,7 @@ def _debian() -> bytes:
 
 
 def build(client: DockerClient, tag: str, dockerfile: str, files: dict[str, bytes] | None = None) -> str:
-    """Build `tag` unless it is there with these very contents. The context is in memory, the builder the classic one."""
+    """Build `tag` unless it is there with these very contents. The context is in memory."""
     contents = {"Dockerfile": dockerfile.encode(), **(files or {})}
     from_line = dockerfile.strip().splitlines()[0].removeprefix("FROM ").strip()
     parent = client.images.get(from_line).id if from_line != "scratch" else "scratch"

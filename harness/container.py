@@ -8,6 +8,7 @@ import tarfile
 
 import docker.errors
 from docker.types import Healthcheck, LogConfig
+
 from taskgate.harness import faults, owner
 from taskgate.harness.engine import Engine, Image
 from taskgate.harness.errors import EngineTimeout, InfraError, StartFailed
@@ -154,7 +155,10 @@ class Container:
 
     def _explained(self, error: Exception) -> Exception:
         if isinstance(error, StartFailed) and error.cause == "shell":
-            there = self.exists("/bin/sh")
+            there = True
+            # A loop of symlinks is an error to the archive API: something is there then.
+            with contextlib.suppress(InfraError):
+                there = self.exists("/bin/sh")
             reason = "/bin/sh is there but can't be executed" if there else "there is no /bin/sh"
             return StartFailed(reason, cause="shell", output=error.output)
         return error

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from taskgate.harness import owner, passport
 from taskgate.harness.cache import VerdictCache
 from taskgate.harness.engine import Engine
@@ -79,13 +80,11 @@ class Controller:
 
     def _in_scope(self, nodeids: list[str]) -> None:
         self.tally.scope.update(task_id for nodeid in nodeids if (task_id := _task_id(nodeid)) is not None)
-        if self._wants_progress() and self._progress is None and self.tally.scope:
-            self._progress = Progress(len(self.tally.scope), sys.__stdout__)
-
-    def _wants_progress(self) -> bool:
-        option = self._config.option
-        stdout = sys.__stdout__
-        return bool(stdout and stdout.isatty() and not option.verbose and not option.collectonly)
+        option, stdout = self._config.option, sys.__stdout__
+        if self._progress or not self.tally.scope or option.verbose or option.collectonly:
+            return
+        if stdout and stdout.isatty():
+            self._progress = Progress(len(self.tally.scope), stdout)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
@@ -197,7 +196,8 @@ class Controller:
                 self._trouble.append(str(error))
 
     def _reap(self, session: str | None) -> None:
-        for url in self.settings.docker_hosts or [None]:
+        hosts: list[str | None] = [*self.settings.docker_hosts]
+        for url in hosts or [None]:
             with contextlib.suppress(InfraError):
                 engine = Engine(url)
                 try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+
 from taskgate.harness.errors import ManifestError
 
 MAX_BYTES = 1 << 30
@@ -81,7 +82,7 @@ class _Tree:
         keys: list[Node | None] = []
         root: Node | None = None
         for event in events:
-            line = event.start_mark.line + 1
+            line = event.start_mark.line + 1 if event.start_mark else 0
             if isinstance(event, yaml.ScalarEvent):
                 self._tag(event.tag, ("str", "int", "float", "bool", "null"), line)
                 plain = bool(event.implicit[0])
@@ -89,7 +90,7 @@ class _Tree:
                 if event.anchor:
                     self._anchors[event.anchor] = done
             elif isinstance(event, yaml.AliasEvent):
-                known = self._anchors.get(event.anchor)
+                known = self._anchors.get(str(event.anchor))
                 if known is None:
                     what = "stands inside of what it names" if event.anchor in self._anchors else "names nothing"
                     self._fail(f"the alias *{event.anchor} {what}", line)

@@ -11,6 +11,7 @@ from typing import Any
 
 import docker
 import docker.errors
+
 from taskgate.harness import faults
 from taskgate.harness.errors import ImageNotFound, InfraError
 from taskgate.harness.hosts import find_engine

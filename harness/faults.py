@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import docker.errors
 import requests.exceptions
 import urllib3.exceptions
+
 from taskgate.harness.errors import (
     EngineTimeout,
     EngineUnavailable,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import tenacity
+
 from taskgate.checks.registry import Check
 from taskgate.harness import owner
 from taskgate.harness.box import Box

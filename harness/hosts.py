@@ -12,6 +12,7 @@ import docker.utils
 from docker.context import ContextAPI
 from docker.context.config import get_current_context_name
 from docker.tls import TLSConfig
+
 from taskgate.harness.errors import EngineUnavailable, UsageError
 
 PING_SECONDS = 3

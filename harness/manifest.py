@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
 from taskgate.harness import document
 from taskgate.harness.document import Node
 from taskgate.harness.errors import ManifestError

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+
 from taskgate.checks import registry
 from taskgate.checks.registry import Check
 from taskgate.harness import manifest

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from taskgate.harness import options, owner, passport
 from taskgate.harness.box import Box
 from taskgate.harness.cache import VerdictCache
@@ -53,7 +54,7 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """In a clone, `harness` is a folder on the way to the suite, not a top-level package to import."""
     if path == SUITE.parent.parent:
-        return pytest.Dir.from_parent(parent, path=path)  # type: ignore[no-any-return]
+        return pytest.Dir.from_parent(parent, path=path)
     return None
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from filelock import FileLock, Timeout
+
 from taskgate.harness import files
 from taskgate.harness.errors import SkipListError
 
@@ -117,8 +118,8 @@ class TextSkipList:
         except OSError as error:
             raise SkipListError(f"can't be read: {error.strerror}", file=str(self.path)) from error
         except UnicodeDecodeError as error:
-            line = error.object[: error.start].count(b"\n") + 1
-            raise SkipListError("is not UTF-8 text", file=str(self.path), line=line) from error
+            place = error.object[: error.start].count(b"\n") + 1
+            raise SkipListError("is not UTF-8 text", file=str(self.path), line=place) from error
         lines = text.split("\n")
         if lines[-1] == "":
             lines.pop()

@@ -11,6 +11,7 @@ from importlib import resources
 from typing import Any
 
 import pytest
+
 from taskgate.harness.verdict import Outcome, Record, Verdict
 from taskgate.reports import chart, escape
 from taskgate.reports.tally import Tally
@@ -106,7 +107,7 @@ class HtmlReport:
             self._crashed.discard(report.nodeid)
             end = pytest.TestReport(report.nodeid, report.location, {}, "passed", None, "teardown")
             if node := getattr(report, "node", None):
-                end.node = node
+                setattr(end, "node", node)  # noqa: B010 # xdist's own, unknown to pytest's types
             self._config.hook.pytest_runtest_logreport(report=end)
         return result
 

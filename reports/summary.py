@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from taskgate.harness.verdict import Verdict
 from taskgate.reports import escape
 from taskgate.reports.tally import Group, Tally

@@ -46,8 +46,8 @@ HEALTHY = [
     Case("shallow-clone", lines=_run("cd / && git clone -q --depth 1 file:///testbed /s && rm -rf /testbed && mv /s /testbed"
          " && cd /testbed && git remote remove origin")),
     Case("packed-refs", lines=_run("git pack-refs --all && git gc -q --prune=now")),
-    Case("worktree-git-file", lines=_run("git clone -q --bare . /store && rm -rf /testbed"
-         " && git -C /store worktree add -q /testbed && git -C /store remote remove origin"), warns=None),
+    Case("worktree-git-file", lines=_run("cd / && git clone -q --bare /testbed /store && rm -rf /testbed"
+         " && git -C /store worktree add -q -b work /testbed && git -C /store remote remove origin"), warns=None),
     Case("blocking-entrypoint", lines='ENTRYPOINT ["python3", "-c", "import time; time.sleep(9999)"]'),
     Case("application-entrypoint", lines='ENTRYPOINT ["/bin/false"]\nCMD ["--serve"]'),
     Case("entrypoint-missing", lines='ENTRYPOINT ["/no/such/program"]'),
@@ -92,7 +92,7 @@ BROKEN = [
     Case("shell-missing", "broken", "shell", "RUN rm /bin/sh"),
     Case("shell-exits", "broken", "shell", "RUN printf '#!/bin/true\\n' >/bin/x && chmod +x /bin/x && ln -sf x /bin/sh"),
     Case("shell-loop", "broken", "shell", "RUN ln -sf sh /bin/sh"),
-    Case("workdir-missing", "broken", "workdir", "RUN rm -rf /testbed\nWORKDIR /testbed\nRUN rmdir /testbed"),
+    Case("workdir-missing", "broken", "workdir", "RUN rm -rf /testbed"),
     Case("workdir-is-file", "broken", "workdir", "RUN rm -rf /testbed && touch /testbed"),
     Case("workdir-dangling", "broken", "workdir", "RUN rm -rf /testbed && ln -s /nowhere /testbed"),
     Case("workdir-not-writable", "broken", "workdir", "USER agent"),
@@ -103,7 +103,7 @@ BROKEN = [
     Case("home-missing", "broken", "home", "RUN chown -R agent /testbed && rm -rf /home/agent\nUSER agent"),
     Case("home-not-writable", "broken", "home", "RUN chown -R agent /testbed && chown root /home/agent && chmod 755 /home/agent\nUSER agent"),
     Case("git-missing", "broken", "git_available", "RUN rm /usr/bin/git"),
-    Case("git-not-running", "broken", "git_available", "RUN rm -f /lib/x86_64-linux-gnu/libz.so.1* /lib/aarch64-linux-gnu/libz.so.1*"),
+    Case("git-not-running", "broken", "git_available", "RUN echo '#!/no/such/program' >/usr/bin/git"),
     Case("not-a-repo", "broken", "git_repo", "RUN rm -rf /testbed/.git"),
     Case("repo-in-parent", "broken", "git_repo", task={"repo_path": "/testbed/src"}, reason="inside"),
     Case("git-dir-empty", "broken", "git_repo", "RUN rm -rf /testbed/.git && mkdir /testbed/.git"),

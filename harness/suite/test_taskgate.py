@@ -4,6 +4,7 @@ A verdict of infra is a set-up error and one of incompatible a skip; both come f
 """
 
 import pytest
+
 from taskgate.harness.verdict import Record, Verdict
 
 

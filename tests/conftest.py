@@ -1,0 +1,98 @@
+"""Fixtures for the project's own tests. They want a real engine and fail loudly where there is none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CLONE = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[Any]:
+    """A docker client of the tests' own."""
+    from examples import images
+
+    made = images.connect()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Any]:
+    from taskgate.harness.engine import Engine
+
+    made = Engine()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def sound(client: Any) -> str:
+    """The corpus's base: an image in which everything is as it should be."""
+    from examples import images
+    from tests import corpus
+
+    return images.build(client, "taskgate-test/sound:1", f"FROM {images.base(client)}\n{corpus.BASE}")
+
+
+@dataclass
+class Run:
+    """What a pytest run in a process of its own gave."""
+
+    status: int
+    output: str
+    folder: Path
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "results/preflight"
+
+    @property
+    def verdicts(self) -> dict[str, Any]:
+        import json
+
+        document: dict[str, Any] = json.loads((self.out / "verdicts.json").read_text())
+        return document
+
+    @property
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        return {task["task_id"]: task for task in self.verdicts["tasks"]}
+
+    @property
+    def skip_list(self) -> str:
+        path = self.folder / "config/known_broken_images.txt"
+        return path.read_text() if path.exists() else ""
+
+    @property
+    def listed(self) -> set[str]:
+        return {line for line in self.skip_list.splitlines() if line and not line.startswith("#")}
+
+
+Gate = Callable[..., Run]
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    """Run pytest as a user would, in an empty folder: `gate(manifest_text, "-n", "2", env={…})`."""
+
+    def run(manifest: str | None, *args: str, env: dict[str, str] | None = None, cwd: Path = tmp_path) -> Run:
+        given = []
+        if manifest is not None:
+            (tmp_path / "m.yaml").write_text(manifest)
+            given = [f"--images={tmp_path / 'm.yaml'}"]
+        command = [sys.executable, "-m", "pytest", *given, *args]
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "GITHUB_", "COV_CORE"))}
+        done = subprocess.run(
+            command, cwd=cwd, env={**clean, **(env or {})}, capture_output=True, text=True, timeout=300, check=False
+        )
+        return Run(done.returncode, done.stdout + done.stderr, tmp_path)
+
+    return run

@@ -1,0 +1,58 @@
+"""Every image of the labelled corpus gets the verdict and the check that its label says."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from examples import images
+from taskgate.checks import registry
+from taskgate.harness import owner
+from taskgate.harness.engine import Engine
+from taskgate.harness.gate import Gate
+from taskgate.harness.task import Agent, Require, Task
+from taskgate.harness.verdict import Outcome
+from tests.corpus import CASES, Case
+
+
+@pytest.fixture(scope="module")
+def judge(engine: Engine) -> Any:
+    gate = Gate(lambda: engine, registry.load(), session=owner.new_session())
+    return gate.judge
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_verdict(case: Case, client: Any, sound: str, judge: Any) -> None:
+    task = _task(case, client, sound)
+    record = judge(task)
+    told = {finding.check: finding.outcome for finding in record.findings}
+    assert (str(record.verdict), record.check) == (case.verdict, case.check), (record.reason, record.evidence)
+    if case.reason:
+        assert case.reason in record.reason
+    if case.verdict == "broken":
+        assert record.hint
+    if case.warns:
+        assert told[case.warns] is Outcome.WARN
+    # One fault is one failure: nothing that only follows from it is held against the image as well.
+    assert [name for name, outcome in told.items() if outcome is Outcome.FAIL] == ([case.check] if case.check else [])
+
+
+def _task(case: Case, client: Any, sound: str) -> Task:
+    given = dict(case.task)
+    image = given.pop("image", None)
+    if image is None:
+        image = (
+            images.build(client, f"taskgate-test/{case.name}:1", f"FROM {sound}\n{case.lines}") if case.lines else sound
+        )
+    agent = given.pop("agent", {"module": "agent"})
+    if agent and "command" in agent:
+        agent = {"command": tuple(agent["command"])}
+    if given.get("base_commit") == "HEAD":
+        command = ["git", "-C", "/testbed", "rev-parse", "HEAD"]
+        given["base_commit"] = client.containers.run(image, command, remove=True).decode().strip()
+    if "require" in given:
+        given["require"] = Require(**{name: tuple(values) for name, values in given["require"].items()})
+    base = Task(id=case.name, image=image, repo_path="/testbed", agent=Agent(**agent) if agent else None)
+    return dataclasses.replace(base, **given)
