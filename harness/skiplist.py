@@ -173,5 +173,5 @@ def _known(line: str) -> dict[str, str] | None:
 
 
 def _written(entry: Entry) -> list[str]:
-    return [f"# {json.dumps(entry.known(), ensure_ascii=False)}".replace("\x85", " ")
-            .replace("\u2028", " ").replace("\u2029", " "), entry.task_id]  # fmt: skip
+    # ASCII: no reason, whatever an image printed, can break the line or the encoding.
+    return [f"# {json.dumps(entry.known())}", entry.task_id]

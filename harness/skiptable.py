@@ -36,7 +36,9 @@ class TableSkipList:
             kind = parsed.get_backend_name()
             if kind not in ("sqlite", "postgresql"):
                 raise SkipListError(f"{kind} is neither sqlite nor postgresql", file=self.name)
-            wait = {"timeout": CONNECT_SECONDS} if kind == "sqlite" else {"connect_timeout": CONNECT_SECONDS}
+            # Without client_encoding, psycopg gives bytes for the text of a database of SQL_ASCII.
+            postgres = {"connect_timeout": CONNECT_SECONDS, "client_encoding": "utf8"}
+            wait = {"timeout": CONNECT_SECONDS} if kind == "sqlite" else postgres
             self._insert = sqlite.insert if kind == "sqlite" else postgresql.insert
             self._engine = sa.create_engine(parsed, connect_args=wait, poolclass=sa.NullPool)
         except (SQLAlchemyError, NoSuchModuleError, ImportError, ValueError) as error:
@@ -53,7 +55,14 @@ class TableSkipList:
             raise self._trouble(error) from error
 
     def update(self, add: Iterable[Entry], remove: Iterable[str]) -> None:
-        adding = [{"task_id": entry.task_id, **{name: getattr(entry, name) for name in KNOWN}} for entry in add]
+        # PostgreSQL's texts hold no NUL.
+        adding = [
+            {
+                "task_id": entry.task_id,
+                **{name: (getattr(entry, name) or "").replace("\0", "") or None for name in KNOWN},
+            }
+            for entry in add
+        ]
         removing = list(remove)
         not_by_hand = sa.or_(*(table.c[name].is_not(None) for name in KNOWN))
         insert = self._insert(table)

@@ -76,7 +76,8 @@ def test_ids_that_are_fine(write: Any, task_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "task_id", ["", " a", "a ", "#a", "../a", "a/../b", "..", ".", "/a", "a\nb", "a\0b", "a\u202eb", "x" * 513, "a\u200bb"]
+    "task_id",
+    ["", " a", "a ", "#a", "../a", "a/../b", "..", ".", "/a", "a\nb", "a\0b", "a\u202eb", "x" * 513, "a\u200bb"],
 )
 def test_ids_that_are_refused(write: Any, task_id: str) -> None:
     path = write(json.dumps({"version": 1, "tasks": [{"id": task_id, "image": "x"}]}))
@@ -187,7 +188,9 @@ def test_no_bytes_make_it_fail_otherwise(tmp_path_factory: pytest.TempPathFactor
             assert str(folder / name) in str(error)
 
 
-WORDS = st.sampled_from(["x", "demo/one:1", "a b", "", "-x", "/abs", "linux/amd64", "never", "off", "fail", "json", ">=3"])
+WORDS = st.sampled_from(
+    ["x", "demo/one:1", "a b", "", "-x", "/abs", "linux/amd64", "never", "off", "fail", "json", ">=3"]
+)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 10) | WORDS,
     lambda inner: (
