@@ -33,7 +33,7 @@ def server() -> Iterator[str]:
         data = folder / "data"
         common = {"cwd": "/", "env": {"PATH": os.environ["PATH"], "LC_ALL": "C", "TZ": "UTC"}, **as_user}
         done = subprocess.run(
-            [program("initdb"), "-D", data, "-U", "gate", "-A", "trust", "--no-sync"],
+            [program("initdb"), "-D", data, "-U", "gate", "-A", "trust", "-E", "UTF8", "--no-sync"],
             capture_output=True, check=False, **common,
         )  # type: ignore[call-overload]  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -200,7 +200,24 @@ VALUES = st.recursive(
     max_leaves=4,
 )
 FIELDS = st.sampled_from(
-    "id image base_commit repo_path workdir platform user pull timeout agent python runtime network require checks x".split()
+    [
+        "id",
+        "image",
+        "base_commit",
+        "repo_path",
+        "workdir",
+        "platform",
+        "user",
+        "pull",
+        "timeout",
+        "agent",
+        "python",
+        "runtime",
+        "network",
+        "require",
+        "checks",
+        "x",
+    ]
 )
 
 

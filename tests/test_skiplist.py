@@ -97,7 +97,8 @@ import sys
 from taskgate.harness.skiplist import Entry, open_skip_list
 where, number = sys.argv[1:]
 for n in range(5):
-    open_skip_list(where).update([Entry(f"job{number}-{n}", check="tmp", reason="x")], [f"job{number}-{n - 1}"] if n == 4 else [])
+    gone = [f"job{number}-{n - 1}"] if n == 4 else []
+    open_skip_list(where).update([Entry(f"job{number}-{n}", check="tmp", reason="x")], gone)
 """
 
 
