@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,14 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
     """In a clone, `harness` is a folder on the way to the suite, not a top-level package to import."""
     if path == SUITE.parent.parent:
         return pytest.Dir.from_parent(parent, path=path)
+    return None
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Outside of a clone the suite lies beyond rootdir, where pytest would give it an empty id."""
+    if module_path == SUITE:
+        nodeid = Path(os.path.relpath(SUITE, parent.config.rootpath)).as_posix()
+        return pytest.Module.from_parent(parent, path=module_path, nodeid=nodeid)
     return None
 
 
