@@ -64,10 +64,13 @@ class HtmlReport:
             '<th class="sortable" data-column-type="testId">Task and image</th>',
             '<th class="sortable" data-column-type="check">Finding</th>',
         ]
+        # The column of links would be empty.
+        cells.pop()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_row(self, report: pytest.TestReport, cells: list[str]) -> None:
         record = self._record_of(report)
+        cells.pop()
         if record is None:
             cells[1:2] = [f'<td class="col-testId">{escape.html(report.nodeid)}</td>', '<td class="col-check"></td>']
             return
