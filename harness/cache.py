@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from taskgate.harness import files
 from taskgate.harness.errors import UsageError
 from taskgate.harness.verdict import Record, Verdict
+
+JUDGED = (Verdict.HEALTHY, Verdict.BROKEN)
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -33,33 +38,54 @@ class VerdictCache:
 
     def get(self, task_id: str, digest: str, fingerprint: str) -> Record | None:
         """The verdict on this very image and these settings, marked as cached; None if there is none that holds."""
-        line = self._known.get(task_id)
-        if line is None or line[0] != fingerprint:
+        record = self._known.get(task_id)
+        if record is None or (record.digest, record.fingerprint) != (digest, fingerprint) or self._expired(record):
             return None
-        record = line[1]
-        return record if record.digest == digest and not self._expired(record) else None
+        return record
 
     def put(self, record: Record) -> None:
         """Remember a verdict on an image; others and those from the cache are passed over. Raises InfraError."""
         if record.cached or not record.digest or not record.fingerprint:
             return
-        if record.verdict not in (Verdict.HEALTHY, Verdict.BROKEN):
+        if record.verdict not in JUDGED:
             return
-        evidence = record.evidence.as_dict() if record.evidence else None
-        self._lines.append({"fingerprint": record.fingerprint, "record": record.as_dict(), "evidence": evidence})
+        self._lines.append(_line(record))
+        if "_known" in vars(self):
+            self._known[record.task_id] = replace(record, cached=True)
+
+    def compact(self) -> None:
+        """Keep the newest line of each task; at a run's end, by its only writer. Raises InfraError, NoSpace."""
+        path = self._lines.path
+        self._lines.close()
+        self.__dict__.pop("_known", None)
+        newest = [json.dumps(_line(replace(record, cached=False))) for record in self._known.values()]
+        data = "".join(f"{line}\n" for line in newest).encode()
+        try:
+            if path.exists() and path.stat().st_size > len(data):
+                files.write(path, data)
+        except OSError as error:
+            raise files.trouble(path, error) from error
 
     @cached_property
-    def _known(self) -> dict[str, tuple[str, Record]]:
-        known = {}
+    def _known(self) -> dict[str, Record]:
+        known: dict[str, Record] = {}
         for line in files.read_lines(self._lines.path):
             try:
                 record = Record.from_dict(line["record"], line["evidence"], line["fingerprint"])
-                datetime.fromisoformat(record.started)
+                zone = datetime.fromisoformat(record.started).tzinfo
             except (KeyError, TypeError, ValueError):
                 continue
-            record.cached = True
-            known[record.task_id] = (line["fingerprint"], record)
+            if zone and isinstance(record.task_id, str) and record.verdict in JUDGED:
+                record.cached = True
+                # Last in order, too: the file is compacted in the order of writing.
+                known.pop(record.task_id, None)
+                known[record.task_id] = record
         return known
 
     def _expired(self, record: Record) -> bool:
         return self._max_age is not None and datetime.now(UTC) - datetime.fromisoformat(record.started) > self._max_age
+
+
+def _line(record: Record) -> dict[str, Any]:
+    evidence = record.evidence.as_dict() if record.evidence else None
+    return {"fingerprint": record.fingerprint, "record": record.as_dict(), "evidence": evidence}

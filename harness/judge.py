@@ -76,7 +76,8 @@ class Judgement:
     def _body(self, check: Check) -> Iterator[tuple[str, Result | None]]:
         """What the check says, each with the command that it ran last."""
         try:
-            for said in check.body(self.box):
+            # A check that finds nothing to say may be a plain function.
+            for said in check.body(self.box) or ():
                 yield said, self.box.last
         except CheckStopped as stopped:
             if stopped.timed_out and self.task.platform and self._emulated():

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 @contextlib.contextmanager
 def pull_slot(engine_url: str, image: str, slots: int) -> Iterator[None]:
     """Held while `image` is pulled into the engine; at most `slots` pulls run at once on this host."""
-    folder = platformdirs.user_runtime_path("taskgate", ensure_exists=True) / _name(engine_url)
+    folder = platformdirs.user_cache_path("taskgate") / "locks" / _name(engine_url)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f"{_name(image)}.lock"), contextlib.ExitStack() as held:
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,13 @@ class SkipList(Protocol):
         ...
 
 
+def check_id(task_id: str, where: str) -> None:
+    """Refuse an id that can't stand on a line of its own, or that git would take for a conflict."""
+    bad = task_id != task_id.strip() or not task_id.isprintable() or task_id.startswith("#") or CONFLICT.match(task_id)
+    if not task_id or bad:
+        raise SkipListError(f"{task_id!r} can't stand on a line of its own", file=where)
+
+
 def open_skip_list(where: str) -> SkipList:
     """The list at a path, or in the database that a URL (`sqlite:///…`, `postgresql://…`) names."""
     if "://" in where:
@@ -72,14 +80,19 @@ class TextSkipList:
         self.path = path
 
     def read(self) -> dict[str, Entry]:
-        return {entry.task_id: entry for _, entry in self._blocks(self._lines()) if entry}
+        found: dict[str, Entry] = {}
+        for _, entry in self._blocks(self._lines()):
+            # Of an id that is there twice (a merge may do that), the one by hand counts.
+            if entry and not (entry.task_id in found and found[entry.task_id].by_hand):
+                found[entry.task_id] = entry
+        return found
 
     def update(self, add: Iterable[Entry], remove: Iterable[str]) -> None:
         adding, removing = {entry.task_id: entry for entry in add}, set(remove)
         for task_id in adding:
-            if not task_id or task_id != task_id.strip() or task_id.startswith("#") or not task_id.isprintable():
-                raise SkipListError(f"{task_id!r} can't stand on a line of its own", file=str(self.path))
-        if not adding and (not removing or not self.path.exists()):
+            check_id(task_id, str(self.path))
+        # Also tells of what can't be read before anything is made.
+        if not adding and (not removing or not self._lines()):
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,13 +104,19 @@ class TextSkipList:
                     files.write(target, "".join(f"{line}\n" for line in new).encode())
         except Timeout as error:
             raise SkipListError(f"another job has held its lock for {LOCK_SECONDS} s", file=str(self.path)) from error
-        except OSError as error:
-            raise SkipListError(f"can't be written: {error.strerror or error}", file=str(self.path)) from error
+        except (OSError, RuntimeError) as error:
+            # RuntimeError: before Python 3.13, symlinks that go in a circle.
+            words = getattr(error, "strerror", None) or error
+            raise SkipListError(f"can't be written: {words}", file=str(self.path)) from error
 
     def _merged(self, old: list[str], adding: dict[str, Entry], removing: set[str]) -> list[str]:
         new: list[str] = []
+        adding, written = dict(adding), set[str]()
         for lines, entry in self._blocks(old):
+            if entry and not entry.by_hand and entry.task_id in written:
+                continue
             if entry and not entry.by_hand and entry.task_id in adding:
+                written.add(entry.task_id)
                 fresh = adding.pop(entry.task_id)
                 new += _written(dataclasses.replace(fresh, first=entry.first or fresh.first))
             elif entry and not entry.by_hand and entry.task_id in removing:
@@ -112,6 +131,9 @@ class TextSkipList:
 
     def _lines(self) -> list[str]:
         try:
+            # A pipe would wait for ever, and a device such as /dev/null would be replaced by a file.
+            if not stat.S_ISREG(self.path.stat().st_mode):
+                raise SkipListError("can't be read: not a regular file", file=str(self.path))
             text = self.path.read_bytes().decode()
         except FileNotFoundError:
             return []
@@ -135,7 +157,8 @@ class TextSkipList:
         above: str | None = None
         for line in lines:
             known = _known(line)
-            task_id = line.strip()
+            # Some editors begin a file with a byte order mark.
+            task_id = line.removeprefix("\ufeff").strip()
             if known is not None:
                 if above is not None:
                     yield [above], None
@@ -148,7 +171,13 @@ class TextSkipList:
                 yield [line], None
                 continue
             if above is not None:
-                yield [above, line], Entry(task_id, **(_known(above) or {}))
+                known = _known(above) or {}
+                if known.pop("task_id", task_id) == task_id:
+                    yield [above, line], Entry(task_id, **known)
+                else:
+                    # Its own id was taken out or changed: what is here now is by hand.
+                    yield [above], None
+                    yield [line], Entry(task_id)
                 above = None
             else:
                 yield [line], Entry(task_id)
@@ -156,7 +185,7 @@ class TextSkipList:
             yield [above], None
 
 
-FIELDS = {field.name for field in dataclasses.fields(Entry)} - {"task_id"}
+FIELDS = {field.name for field in dataclasses.fields(Entry)}
 
 
 def _known(line: str) -> dict[str, str] | None:
@@ -165,13 +194,16 @@ def _known(line: str) -> dict[str, str] | None:
         return None
     try:
         known = json.loads(line[2:])
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(known, dict):
         return None
-    return {k: v for k, v in known.items() if k in FIELDS and isinstance(v, str)} or None
+    known = {k: v for k, v in known.items() if k in FIELDS and isinstance(v, str)}
+    return known if known.keys() - {"task_id"} else None
 
 
 def _written(entry: Entry) -> list[str]:
+    if entry.by_hand:
+        return [entry.task_id]
     # ASCII: no reason, whatever an image printed, can break the line or the encoding.
-    return [f"# {json.dumps(entry.known())}", entry.task_id]
+    return [f"# {json.dumps({'task_id': entry.task_id, **entry.known()})}", entry.task_id]

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from taskgate.harness.errors import SkipListError
-from taskgate.harness.skiplist import Entry
+from taskgate.harness.skiplist import Entry, check_id
 
 CONNECT_SECONDS = 10
 KNOWN = ("check", "reason", "image", "digest", "fingerprint", "first", "last", "run")
@@ -32,17 +32,24 @@ class TableSkipList:
             parsed = sa.make_url(url)
             if parsed.drivername in ("postgres", "postgresql"):
                 parsed = parsed.set(drivername="postgresql+psycopg")
-            self.name = parsed.render_as_string(hide_password=True)
+            secret = {key: "***" for key in parsed.query if "pass" in key}
+            self.name = parsed.update_query_dict(secret).render_as_string(hide_password=True)
             kind = parsed.get_backend_name()
             if kind not in ("sqlite", "postgresql"):
                 raise SkipListError(f"{kind} is neither sqlite nor postgresql", file=self.name)
+            if kind == "sqlite" and parsed.database in (None, "", ":memory:"):
+                raise SkipListError("a database in memory keeps nothing: sqlite:///path", file=self.name)
             # Without client_encoding, psycopg gives bytes for the text of a database of SQL_ASCII.
             postgres = {"connect_timeout": CONNECT_SECONDS, "client_encoding": "utf8"}
             wait = {"timeout": CONNECT_SECONDS} if kind == "sqlite" else postgres
             self._insert = sqlite.insert if kind == "sqlite" else postgresql.insert
             self._engine = sa.create_engine(parsed, connect_args=wait, poolclass=sa.NullPool)
-        except (SQLAlchemyError, NoSuchModuleError, ImportError, ValueError) as error:
+        except (NoSuchModuleError, ImportError) as error:
             raise SkipListError(f"can't be used: {error}", file=url.partition("://")[0] + "://…") from error
+        except (SQLAlchemyError, ValueError):
+            # Their words, and the error itself, may hold a part of a password that isn't percent-encoded.
+            where = url.partition("://")[0] + "://…"
+            raise SkipListError("is no database URL; are `/`, `@` and `:` percent-encoded?", file=where) from None
 
     def read(self) -> dict[str, Entry]:
         try:
@@ -55,15 +62,14 @@ class TableSkipList:
             raise self._trouble(error) from error
 
     def update(self, add: Iterable[Entry], remove: Iterable[str]) -> None:
-        # PostgreSQL's texts hold no NUL.
         adding = [
-            {
-                "task_id": entry.task_id,
-                **{name: (getattr(entry, name) or "").replace("\0", "") or None for name in KNOWN},
-            }
-            for entry in add
+            {"task_id": entry.task_id, **{name: _storable(getattr(entry, name)) for name in KNOWN}} for entry in add
         ]
+        for row in adding:
+            check_id(str(row["task_id"]), self.name)
         removing = list(remove)
+        if not adding and not removing:
+            return
         not_by_hand = sa.or_(*(table.c[name].is_not(None) for name in KNOWN))
         insert = self._insert(table)
         fresh = {name: insert.excluded[name] for name in KNOWN if name != "first"}
@@ -75,11 +81,13 @@ class TableSkipList:
         try:
             self._create()
             with self._engine.begin() as connection:
+                if connection.dialect.name == "postgresql":
+                    # One writer at a time: a job that adds what another removes would be a deadlock. Readers go on.
+                    connection.execute(sa.text(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE"))
                 if adding:
-                    # In one order everywhere, so that two jobs never wait for each other.
-                    connection.execute(upsert, sorted(adding, key=lambda row: str(row["task_id"])))
+                    connection.execute(upsert, adding)
                 for start in range(0, len(removing), 500):
-                    part = sorted(removing)[start : start + 500]
+                    part = removing[start : start + 500]
                     connection.execute(sa.delete(table).where(table.c.task_id.in_(part), not_by_hand))
         except SQLAlchemyError as error:
             raise self._trouble(error) from error
@@ -96,3 +104,8 @@ class TableSkipList:
     def _trouble(self, error: SQLAlchemyError) -> SkipListError:
         words = str(getattr(error, "orig", None) or error).strip().splitlines() or ["unknown"]
         return SkipListError(f"the database failed: {words[0]}", file=self.name)
+
+
+def _storable(text: str | None) -> str | None:
+    """What any database takes: no NUL, no half of a surrogate pair."""
+    return (text or "").replace("\0", "").encode(errors="backslashreplace").decode() or None

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from taskgate.harness.files import Lines
+from taskgate.harness.files import Lines, read_lines
 from taskgate.harness.verdict import Record
 
 
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """The records' written forms, in order; damaged lines are passed over. Raises InfraError."""
+    return read_lines(path)
+
+
 class Journal:
+    """Append-only across runs: of a task's lines, the last one counts."""
+
     def __init__(self, path: Path) -> None:
         self._lines = Lines(path)
 

@@ -1,0 +1,138 @@
+"""A real registry on loopback, and a proxy in front of it that can be told to fail."""
+
+from __future__ import annotations
+
+import http.client
+import http.server
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+Fault = Callable[[http.server.BaseHTTPRequestHandler], bool]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def registry() -> Iterator[int]:
+    """The port of a fresh registry."""
+    program = shutil.which("docker-registry")
+    assert program, "docker-registry is missing: apt-get install docker-registry"
+    port = free_port()
+    with tempfile.TemporaryDirectory() as name:
+        config = Path(name) / "config.yml"
+        config.write_text(
+            f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {name}/data}}}}\n"
+            f"http: {{addr: 127.0.0.1:{port}}}\n"
+        )
+        process = subprocess.Popen([program, "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            for _ in range(200):
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/", timeout=5).close()
+                    break
+                except OSError:
+                    time.sleep(0.05)
+            else:
+                raise AssertionError("the registry does not answer")
+            yield port
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+class Proxy:
+    """Forwards to the registry; `fault` may answer a request itself. `seen` holds (method, path) of all."""
+
+    def __init__(self, behind: int) -> None:
+        self.fault: Fault | None = None
+        self.seen: list[tuple[str, str]] = []
+        proxy = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do(self) -> None:
+                proxy.seen.append((self.command, self.path))
+                if proxy.fault and proxy.fault(self):
+                    return
+                inner = http.client.HTTPConnection("127.0.0.1", behind, timeout=60)
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                inner.request(self.command, self.path, body, dict(self.headers))
+                answer = inner.getresponse()
+                data = answer.read()
+                self.send_response(answer.status)
+                for name, value in answer.getheaders():
+                    if name.lower() not in ("transfer-encoding", "connection"):
+                        self.send_header(name, value)
+                if answer.getheader("Content-Length") is None:
+                    self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(data)
+                inner.close()
+
+            do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def answer(
+    status: int,
+    *,
+    headers: dict[str, str] | None = None,
+    body: bytes = b"",
+    only: str = "/manifests/",
+    times: int = 10**9,
+) -> Fault:
+    """A fault: this answer to the first `times` requests whose path holds `only`."""
+    left = [times]
+
+    def fault(request: http.server.BaseHTTPRequestHandler) -> bool:
+        if only not in request.path or left[0] <= 0:
+            return False
+        left[0] -= 1
+        request.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            request.send_header(name, value)
+        request.end_headers()
+        if request.command != "HEAD":
+            request.wfile.write(body)
+        return True
+
+    return fault
+
+
+def cut(request: http.server.BaseHTTPRequestHandler) -> bool:
+    """A fault: a layer's connection breaks in its middle."""
+    if "/blobs/" not in request.path or request.command != "GET":
+        return False
+    request.send_response(200)
+    request.send_header("Content-Length", "100000")
+    request.end_headers()
+    request.wfile.write(b"x" * 100)
+    request.close_connection = True
+    request.connection.shutdown(socket.SHUT_RDWR)
+    return True
