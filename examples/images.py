@@ -71,7 +71,7 @@ def base(client: DockerClient) -> str:
         try:
             client.images.get(BASE)
         except docker.errors.ImageNotFound:
-            client.api.import_image_from_data(_debian(), repository=BASE.rpartition(":")[0], tag="1")
+            _load(client, BASE, _debian(), client.version()["Arch"])
     return BASE
 
 
@@ -121,8 +121,12 @@ def archive(files: dict[str, bytes], modes: dict[str, int] | None = None) -> byt
 def load(
     client: DockerClient, tag: str, files: dict[str, bytes], architecture: str, modes: dict[str, int] | None = None
 ) -> str:
-    """An image with exactly these files and this architecture in its configuration, through the load API."""
-    layer = archive(files, modes)
+    """An image with exactly these files and this architecture in its configuration."""
+    return _load(client, tag, archive(files, modes), architecture)
+
+
+def _load(client: DockerClient, tag: str, layer: bytes, architecture: str) -> str:
+    """An image of one layer through the load API, which Docker and Podman understand alike (import they don't)."""
     config = {
         "architecture": architecture,
         "os": "linux",

@@ -54,6 +54,8 @@ class Lines:
             if os.write(self._handle, data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
+            # A part of the line may be there: the next one, once there is room again, opens anew and closes it first.
+            self.close()
             raise trouble(self.path, error) from error
 
     def close(self) -> None:
@@ -69,7 +71,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             for line in file:
                 try:
                     document = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     continue
                 if isinstance(document, dict):
                     yield document

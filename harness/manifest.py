@@ -18,6 +18,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from taskgate.harness import document
 from taskgate.harness.document import Node
 from taskgate.harness.errors import ManifestError
+from taskgate.harness.skiplist import CONFLICT
 from taskgate.harness.task import Agent, Require, Task
 
 VERSION = "1"
@@ -173,6 +174,8 @@ class _Builder:
             self.fail(f"is longer than {MAX_TEXT} characters", node, where)
         if value != value.strip() or value.startswith(("#", "/")):
             self.fail("must not begin with `#` or `/`, nor begin or end with white space", node, where)
+        if CONFLICT.match(value):
+            self.fail("looks like the mark of a merge conflict", node, where)
         if any(part in (".", "..") for part in value.split("/")):
             self.fail("must not hold `.` or `..` as a part of a path", node, where)
         if any(unicodedata.category(c) in ("Cf", "Co", "Cn") or (c.isspace() and c != " ") for c in value):

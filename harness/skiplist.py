@@ -91,8 +91,8 @@ class TextSkipList:
         adding, removing = {entry.task_id: entry for entry in add}, set(remove)
         for task_id in adding:
             check_id(task_id, str(self.path))
-        # Also tells of what can't be read before anything is made.
-        if not adding and (not removing or not self._lines()):
+        # What can't be read is told before a folder or a lock is made.
+        if not (adding or removing) or not (self._lines() or adding):
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -67,7 +67,7 @@ class TableSkipList:
         ]
         for row in adding:
             check_id(str(row["task_id"]), self.name)
-        removing = list(remove)
+        removing = list(set(remove) - {row["task_id"] for row in adding})
         if not adding and not removing:
             return
         not_by_hand = sa.or_(*(table.c[name].is_not(None) for name in KNOWN))

@@ -13,7 +13,7 @@ from taskgate.harness import owner
 from taskgate.harness.engine import Engine
 from taskgate.harness.gate import Gate
 from taskgate.harness.task import Agent, Require, Task
-from taskgate.harness.verdict import Outcome
+from taskgate.harness.verdict import Outcome, Record
 from tests.corpus import CASES, Case
 
 
@@ -25,21 +25,27 @@ def judge(engine: Engine) -> Any:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_verdict(case: Case, client: Any, sound: str, judge: Any) -> None:
-    task = _task(case, client, sound)
-    record = judge(task)
+    assert mistake(case, judge(task_of(case, client, sound))) is None
+
+
+def mistake(case: Case, record: Record) -> str | None:
+    """What is wrong with a record, by its case's label."""
     told = {finding.check: finding.outcome for finding in record.findings}
-    assert (str(record.verdict), record.check) == (case.verdict, case.check), (record.reason, record.evidence)
-    if case.reason:
-        assert case.reason in record.reason
-    if case.verdict == "broken":
-        assert record.hint
-    if case.warns:
-        assert told[case.warns] is Outcome.WARN
     # One fault is one failure: nothing that only follows from it is held against the image as well.
-    assert [name for name, outcome in told.items() if outcome is Outcome.FAIL] == ([case.check] if case.check else [])
+    failed = [name for name, outcome in told.items() if outcome is Outcome.FAIL]
+    wrong = [
+        (str(record.verdict), record.check) != (case.verdict, case.check),
+        case.reason not in (record.reason or ""),
+        case.verdict == "broken" and not record.hint,
+        bool(case.warns) and told.get(case.warns or "") is not Outcome.WARN,
+        failed != ([case.check] if case.check else []),
+    ]
+    said = f"{wrong}: {record.verdict} {record.check} {record.reason} {failed} {record.evidence}"
+    return said if any(wrong) else None
 
 
-def _task(case: Case, client: Any, sound: str) -> Task:
+def task_of(case: Case, client: Any, sound: str) -> Task:
+    """The task of a case, its image built."""
     given = dict(case.task)
     image = given.pop("image", None)
     if image is None:

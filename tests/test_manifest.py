@@ -77,7 +77,23 @@ def test_ids_that_are_fine(write: Any, task_id: str) -> None:
 
 @pytest.mark.parametrize(
     "task_id",
-    ["", " a", "a ", "#a", "../a", "a/../b", "..", ".", "/a", "a\nb", "a\0b", "a\u202eb", "x" * 513, "a\u200bb"],
+    [
+        "",
+        " a",
+        "a ",
+        "#a",
+        "../a",
+        "a/../b",
+        "..",
+        ".",
+        "/a",
+        "a\nb",
+        "a\0b",
+        "a\u202eb",
+        "x" * 513,
+        "=======",
+        "a\u200bb",
+    ],
 )
 def test_ids_that_are_refused(write: Any, task_id: str) -> None:
     path = write(json.dumps({"version": 1, "tasks": [{"id": task_id, "image": "x"}]}))

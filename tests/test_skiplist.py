@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -81,7 +83,7 @@ def test_a_damaged_file_is_told_and_left_alone(path: Path, data: bytes, line: in
 
 
 def test_an_id_that_would_be_two_lines_is_refused(path: Path) -> None:
-    for task_id in ("a\nb", "#a", " a", ""):
+    for task_id in ("a\nb", "#a", " a", "", "=======", "<<<<<<< a"):
         with pytest.raises(SkipListError):
             open_skip_list(str(path)).update([Entry(task_id)], [])
 
@@ -150,3 +152,112 @@ def test_known_lines_are_one_line_each(path: Path) -> None:
     open_skip_list(str(path)).update([Entry("x", reason="a\nb\u2028c\x85d")], [])
     lines = path.read_text().splitlines()
     assert len(lines) == 2 and json.loads(lines[0][2:])["reason"]
+
+
+def test_an_id_that_a_merge_doubled_is_one(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text('# {"check": "a", "first": "2026"}\nx\n# {"check": "b"}\nx\nhand\n# {"check": "b"}\nhand\n')
+    skips = open_skip_list(str(path))
+    assert skips.read()["hand"].by_hand
+    skips.update([Entry("x", check="new", first="2027")], [])
+    assert skips.read()["x"] == Entry("x", check="new", first="2026")
+    skips.update([], ["x", "hand"])
+    assert set(skips.read()) == {"hand"} and skips.read()["hand"].by_hand
+
+
+def test_what_is_known_of_one_id_is_not_taken_for_another(path: Path) -> None:
+    skips = open_skip_list(str(path))
+    skips.update([Entry("machine", check="tmp")], [])
+    path.write_text(path.read_text().replace("\nmachine\n", "\nmine\n"))
+    skips.update([], ["mine"])
+    assert skips.read() == {"mine": Entry("mine")}
+
+
+def test_lines_of_older_lists_and_of_other_editors_are_read(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b'\xef\xbb\xbfone\r\n# {"check": "tmp"}\r\ntwo\r\n# {"check": "t\r\nthree')
+    skips = open_skip_list(str(path))
+    assert skips.read() == {"one": Entry("one"), "two": Entry("two", check="tmp"), "three": Entry("three")}
+    skips.update([], ["one", "three"])
+    assert path.read_bytes().startswith(b"\xef\xbb\xbfone\r\n")
+
+
+def test_a_comment_nested_beyond_reason_is_a_comment(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text('# {"a":' + "[" * 200_000 + "\nx\n")
+    assert open_skip_list(str(path)).read() == {"x": Entry("x")}
+
+
+def test_what_is_no_file_is_told_and_not_replaced(path: Path) -> None:
+    path.parent.mkdir()
+    os.mkfifo(path)
+    for act in (lambda: open_skip_list(str(path)).read(), lambda: open_skip_list(str(path)).update([], ["x"])):
+        with pytest.raises(SkipListError, match="not a regular file"):
+            act()
+    with pytest.raises(SkipListError, match="not a regular file"):
+        open_skip_list(str(path)).update([FULL], [])
+    assert list(path.parent.iterdir()) == [path] and path.is_fifo()
+
+
+def test_links_that_go_in_a_circle_are_told(path: Path) -> None:
+    path.parent.mkdir()
+    path.symlink_to(path)
+    for act in (lambda: open_skip_list(str(path)).read(), lambda: open_skip_list(str(path)).update([FULL], [])):
+        with pytest.raises(SkipListError, match=r"known broken\.txt"):
+            act()
+
+
+def test_a_link_to_nothing_yet_is_followed(path: Path) -> None:
+    path.parent.mkdir()
+    path.symlink_to(path.parent / "other" / "list")
+    open_skip_list(str(path)).update([FULL], [])
+    assert path.is_symlink() and open_skip_list(str(path)).read() == {FULL.task_id: FULL}
+
+
+def test_a_full_disk_is_told_and_the_old_list_stays(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("by-hand\n")
+    code = """
+import resource, sys
+from taskgate.harness.errors import SkipListError
+from taskgate.harness.skiplist import Entry, open_skip_list
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    open_skip_list(sys.argv[1]).update([Entry("x", reason="r" * 5000)], [])
+except SkipListError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"{path}: can't be written: File too large"
+    assert path.read_text() == "by-hand\n"
+    assert {file.name for file in path.parent.iterdir()} <= {path.name, f".{path.name}.lock"}
+
+
+BUSY = """
+import sys
+from taskgate.harness.skiplist import Entry, open_skip_list
+skips = open_skip_list(sys.argv[1])
+ids = [f"t{n}" for n in range(500)]
+while True:
+    skips.update([Entry(i, check="tmp", reason="x" * 200) for i in ids], [])
+    print(flush=True)
+    skips.update([], ids)
+"""
+
+
+def test_a_killed_writer_leaves_a_whole_list(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("# ours\nby-hand\n")
+    whole = {"by-hand"} | {f"t{n}" for n in range(500)}
+    for kill in range(8):
+        with subprocess.Popen([sys.executable, "-c", BUSY, path], stdout=subprocess.PIPE) as job:
+            assert job.stdout
+            for _ in range(kill % 3 + 1):
+                job.stdout.readline()
+            # Not the same point of an update each time.
+            time.sleep(kill * 0.003)
+            job.kill()
+        assert path.read_text().startswith("# ours\nby-hand\n")
+        assert set(open_skip_list(str(path)).read()) in ({"by-hand"}, whole)
+    open_skip_list(str(path)).update([FULL], [])
+    assert FULL.task_id in open_skip_list(str(path)).read()
