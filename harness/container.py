@@ -48,7 +48,7 @@ class Container:
                 user=task.user or image.user or None,
                 working_dir="/",
                 stdin_open=True,
-                healthcheck=Healthcheck(test=["NONE"]),
+                healthcheck=Healthcheck(test=["NONE"]) if image.healthcheck else None,
                 labels=owner.labels(session, seconds),
                 host_config=host_config,
             )
@@ -57,10 +57,12 @@ class Container:
     def start(self) -> None:
         """Start it and wait for its shell. Raises StartFailed, or InfraError."""
         api = self._engine.api
-        with faults.translated("attaching to a container"):
-            stream = api.attach_socket(self.id, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1, "logs": 0})
-        shell = self._shell = Shell(stream, self._stop_processes)
+        attach = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
         try:
+            # Podman prepares the container here already, so that what Docker says at the start it says now.
+            with faults.translated("attaching to a container"):
+                stream = api.attach_socket(self.id, params=attach)
+            shell = self._shell = Shell(stream, self._stop_processes)
             shell.boot()
             with faults.translated("starting a container"):
                 api.start(self.id)

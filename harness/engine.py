@@ -33,6 +33,7 @@ class Image:
     platform: str
     user: str
     env: Mapping[str, str]
+    healthcheck: bool
 
 
 class Engine:
@@ -106,6 +107,7 @@ class Engine:
             platform=platform(about.get("Os"), about.get("Architecture"), about.get("Variant")),
             user=config.get("User") or "",
             env=env,
+            healthcheck=bool(config.get("Healthcheck")),
         )
 
     def _pull(self, reference: str, wanted: str) -> None:
@@ -169,7 +171,7 @@ def _split(reference: str) -> tuple[str, str]:
 
 
 def _full(reference: str) -> str:
-    """One spelling for one image: `docker.io/library/x:latest`, `library/x` and `x` are the same."""
-    name = re.sub(r"^(?:docker\.io/|localhost/(?=[^:]*$|[^/]*:))", "", reference)
+    """One spelling for one image: `docker.io/library/x:latest`, `library/x` and `x`, and Podman's `localhost/x`."""
+    name = re.sub(r"^(?:docker\.io|localhost)/", "", reference)
     name = name.removeprefix("library/")
     return name if "@" in name or ":" in name.rpartition("/")[2] else f"{name}:latest"

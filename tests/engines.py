@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -83,9 +84,15 @@ def podman() -> Iterator[Daemon]:
     program = shutil.which("podman")
     assert program, "podman is missing: apt-get install podman crun"
     with _folder() as folder:
+        # Its own defaults may be more than this host lets anybody have.
+        files, processes = (
+            min(4096, hard) if (hard := resource.getrlimit(which)[1]) > 0 else 4096
+            for which in (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC)
+        )
         (folder / "containers.conf").write_text(
-            '[containers]\ndefault_ulimits = ["nofile=20000:20000"]\n'
-            '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+            f'[containers]\ndefault_ulimits = ["nofile={files}:{files}", "nproc={processes}:{processes}"]\n'
+            # crun refuses hosts with both versions of cgroups.
+            '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
         )
         command = [
             program, "--root", f"{folder}/root", "--runroot", f"{folder}/run", "--tmpdir", f"{folder}/tmp",

@@ -1,0 +1,71 @@
+"""The same corpus, judged through Podman's API: the same verdicts."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import docker
+import pytest
+
+from taskgate.checks import registry
+from taskgate.harness import owner
+from taskgate.harness.engine import Engine
+from taskgate.harness.gate import Gate as Judge
+from tests import engines
+from tests.conftest import Gate
+from tests.corpus import CASES
+from tests.test_corpus import mistake, task_of
+
+# Podman gives a user without a name an entry in /etc/passwd, so that there is nothing to warn of.
+NAMED = {"uid-without-name"}
+
+
+@pytest.fixture(scope="module")
+def podman() -> Iterator[engines.Daemon]:
+    with engines.podman() as daemon:
+        yield daemon
+
+
+def _copy(client: Any, daemon: engines.Daemon, tags: list[str]) -> None:
+    """Images from the tests' engine into Podman, which need not build them again."""
+    with tempfile.TemporaryFile() as file:
+        # The SDK saves one image at a time, and with it the base again.
+        answer = client.api.get(client.api._url("/images/get"), params={"names": tags}, stream=True, timeout=600)
+        answer.raise_for_status()
+        for chunk in answer.iter_content(1 << 20):
+            file.write(chunk)
+        file.seek(0)
+        api = docker.APIClient(base_url=daemon.url, version="auto", timeout=600)
+        list(api.load_image(file))
+        api.close()
+
+
+def test_the_corpus(client: Any, sound: str, podman: engines.Daemon) -> None:
+    tasks = {case.name: task_of(case, client, sound) for case in CASES if case.name not in NAMED}
+    _copy(client, podman, sorted({task.image for name, task in tasks.items() if name != "image-missing"}))
+    engine = Engine(podman.url)
+    assert engine.podman
+    judge = Judge(lambda: engine, registry.load(), session=owner.new_session())
+    wrong = {}
+    for case in CASES:
+        if case.name in tasks:
+            record = judge.judge(tasks[case.name])
+            if said := mistake(case, record):
+                wrong[case.name] = said
+    left = list(engine.containers(owner.LABEL))
+    engine.close()
+    assert wrong == {}
+    assert left == []
+
+
+def test_a_run(gate: Gate, client: Any, sound: str, podman: engines.Daemon) -> None:
+    _copy(client, podman, [sound])
+    rows = "".join(f"- {json.dumps({'id': f't{n}', 'image': sound})}\n" for n in range(4))
+    text = f"version: 1\ndefaults: {{repo_path: /testbed, agent: {{module: agent}}, pull: never}}\ntasks:\n{rows}"
+    run = gate(text, "-n", "2", f"--docker-host={podman.url}")
+    assert run.status == 0, run.output
+    again = gate(text, "-n", "2", f"--docker-host={podman.url}")
+    assert again.status == 0 and all(task["cached"] for task in again.tasks.values())
