@@ -54,15 +54,17 @@ class VerdictCache:
             self._known[record.task_id] = replace(record, cached=True)
 
     def compact(self) -> None:
-        """Keep the newest line of each task; at a run's end, by its only writer. Raises InfraError, NoSpace."""
+        """Drop lines that newer ones replaced, once they are most of the file. Raises InfraError, NoSpace.
+
+        At a run's end. Another run that shares the file may lose verdicts by it: it will find them again.
+        """
         path = self._lines.path
         self._lines.close()
         self.__dict__.pop("_known", None)
-        newest = [json.dumps(_line(replace(record, cached=False))) for record in self._known.values()]
-        data = "".join(f"{line}\n" for line in newest).encode()
+        data = "".join(f"{json.dumps(_line(replace(record, cached=False)))}\n" for record in self._known.values())
         try:
-            if path.exists() and path.stat().st_size > len(data):
-                files.write(path, data)
+            if path.exists() and path.stat().st_size > 2 * len(data):
+                files.write(path, data.encode())
         except OSError as error:
             raise files.trouble(path, error) from error
 

@@ -133,6 +133,8 @@ class Controller:
         with self._telling():
             self._update_skip_list()
         with self._telling():
+            self._cache.compact()
+        with self._telling():
             github.write(self.tally)
         session.exitstatus = self._status(int(exitstatus))
 

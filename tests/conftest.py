@@ -88,7 +88,8 @@ def gate(tmp_path: Path) -> Gate:
         if manifest is not None:
             (tmp_path / "m.yaml").write_text(manifest)
             given = [f"--images={tmp_path / 'm.yaml'}"]
-        command = [sys.executable, "-m", "pytest", *given, *args]
+        # Hypothesis' plugin takes longer to start than all the rest, in every worker.
+        command = [sys.executable, "-m", "pytest", "-p", "no:hypothesispytest", *given, *args]
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "GITHUB_", "COV_CORE"))}
         done = subprocess.run(
             command, cwd=cwd, env={**clean, **(env or {})}, capture_output=True, text=True, timeout=300, check=False

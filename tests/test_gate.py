@@ -286,3 +286,13 @@ def test_the_clone_without_an_install(three: str, tmp_path: Path, sound: str) ->
         )
         assert done.returncode == 1, (args, done.stdout + done.stderr)
         assert "3 images: 2 healthy, 1 broken" in done.stdout
+
+
+def test_a_full_disk_loses_no_verdict_and_fails_closed(gate: Gate, sound: str, tmp_path: Path) -> None:
+    """/dev/full stands for a disk without room: the journal can't be written, the rest can."""
+    out = tmp_path / "results/preflight"
+    out.mkdir(parents=True)
+    (out / "journal.jsonl").symlink_to("/dev/full")
+    run = gate(f"{HEAD}- {{id: one, image: '{sound}'}}\n")
+    assert run.status == 10 and "journal.jsonl: No space left on device" in run.output, run.output
+    assert run.tasks["one"]["verdict"] == "healthy" and "Traceback" not in run.output

@@ -106,3 +106,28 @@ def test_a_place_that_can_not_be_is_told(tmp_path: Path) -> None:
         Journal(tmp_path / "file" / "journal.jsonl").write(record("t"))
     with pytest.raises(InfraError, match="Is a directory"):
         list(journal.read(tmp_path))
+
+
+def test_a_line_torn_by_a_full_disk_costs_itself_alone(tmp_path: Path) -> None:
+    """A limit on the file's size makes the write short for real; then there is room again."""
+    code = """
+import resource, signal, sys
+from pathlib import Path
+from taskgate.harness.errors import InfraError
+from taskgate.harness.files import Lines, read_lines
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+path = Path(sys.argv[1])
+lines = Lines(path)
+lines.append({"n": 1})
+resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 5, resource.RLIM_INFINITY))
+try:
+    lines.append({"n": 2})
+except InfraError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+lines.append({"n": 3})
+print([line["n"] for line in read_lines(path)])
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "lines.jsonl")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"{tmp_path}/lines.jsonl: No space left on device", "[1, 3]"]

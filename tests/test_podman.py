@@ -39,7 +39,7 @@ def _copy(client: Any, daemon: engines.Daemon, tags: list[str]) -> None:
             file.write(chunk)
         file.seek(0)
         api = docker.APIClient(base_url=daemon.url, version="auto", timeout=600)
-        list(api.load_image(file))
+        list(api.load_image(file))  # type: ignore[no-untyped-call]
         api.close()
 
 

@@ -1,0 +1,134 @@
+"""Which engine is used: named outright, by DOCKER_HOST, by the docker context, at a usual socket."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from taskgate.harness import hosts
+from taskgate.harness.engine import Engine
+from taskgate.harness.errors import EngineTimeout, EngineUnavailable, UsageError
+from tests.conftest import Gate
+
+REAL = "/var/run/docker.sock"
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A home without a docker configuration, and an environment without one."""
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    return tmp_path
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> Iterator[Path]:
+    """A socket on which somebody listens and never says a word."""
+    path = tmp_path / "silent.sock"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(8)
+    kept: list[socket.socket] = []
+
+    def take() -> None:
+        while True:
+            try:
+                kept.append(listener.accept()[0])
+            except OSError:
+                return
+
+    threading.Thread(target=take, daemon=True).start()
+    yield path
+    listener.close()
+    for one in kept:
+        one.close()
+
+
+def _context(home: Path, name: str, url: str, *, current: bool) -> None:
+    """A docker context as the docker client writes it."""
+    folder = home / ".docker/contexts/meta" / hashlib.sha256(name.encode()).hexdigest()
+    folder.mkdir(parents=True)
+    about = {"Name": name, "Metadata": {}, "Endpoints": {"docker": {"Host": url, "SkipTLSVerify": False}}}
+    (folder / "meta.json").write_text(json.dumps(about))
+    (home / ".docker/config.json").write_text(json.dumps({"currentContext": name} if current else {}))
+
+
+def test_what_is_named_outright_is_taken(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///from/environment.sock")
+    assert hosts.find_engine("unix:///named.sock").url == "unix:///named.sock"
+    found = hosts.find_engine()
+    assert (found.url, found.origin) == ("unix:///from/environment.sock", "DOCKER_HOST")
+
+
+def test_the_current_context(bare: Path) -> None:
+    _context(bare, "mine", "unix:///from/context.sock", current=True)
+    found = hosts.find_engine()
+    assert (found.url, found.origin) == ("unix:///from/context.sock", "docker context mine")
+
+
+def test_a_context_by_environment(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _context(bare, "mine", "unix:///from/context.sock", current=False)
+    monkeypatch.setenv("DOCKER_CONTEXT", "mine")
+    assert hosts.find_engine().url == "unix:///from/context.sock"
+
+
+def test_a_context_that_does_not_exist_is_a_mistake(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_CONTEXT", "nosuch")
+    with pytest.raises(UsageError, match="nosuch"):
+        hosts.find_engine()
+
+
+def test_the_first_socket_that_answers(bare: Path, silent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Absent ones, dead ones and silent ones are passed over."""
+    dead = bare / "dead.sock"
+    gone = socket.socket(socket.AF_UNIX)
+    gone.bind(str(dead))
+    gone.close()
+    monkeypatch.setattr(hosts, "PING_SECONDS", 1)
+    monkeypatch.setattr(hosts, "sockets", lambda: [bare / "absent.sock", dead, silent, Path(REAL)])
+    assert hosts.find_engine().url == f"unix://{REAL}"
+
+
+def test_podmans_sockets_are_usual_ones(bare: Path) -> None:
+    found = [str(path) for path in hosts.sockets()]
+    assert found.index(REAL) < found.index(f"{bare}/run/podman/podman.sock") < found.index("/run/podman/podman.sock")
+
+
+def test_no_engine_says_what_to_do(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "sockets", lambda: [bare / "absent.sock"])
+    with pytest.raises(EngineUnavailable, match="systemctl start docker") as caught:
+        hosts.find_engine()
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_an_engine_that_says_nothing_is_given_up(silent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taskgate.harness.engine.CALL_SECONDS", 1)
+    with pytest.raises(EngineTimeout):
+        Engine(f"unix://{silent}")
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://host", "unix:///no/such.sock", "tcp://127.0.0.1:1"])
+def test_a_host_that_is_none_is_told_without_a_traceback(gate: Gate, sound: str, url: str) -> None:
+    head = "version: 1\ndefaults: {pull: never}\ntasks:\n"
+    run = gate(f"{head}- {{id: one, image: '{sound}'}}\n", f"--docker-host={url}")
+    assert run.status in (4, 10) and "Traceback" not in run.output, run.output
+    if run.status == 10:
+        assert run.tasks["one"]["verdict"] == "infra"
+
+
+def test_workers_share_several_engines(gate: Gate, sound: str) -> None:
+    """The same engine by two names will do: each worker uses the one of its number."""
+    other = f"unix://{os.path.realpath(REAL)}"
+    rows = "".join(f"- {{id: t{number}, image: '{sound}'}}\n" for number in range(4))
+    head = "version: 1\ndefaults: {pull: never, repo_path: /testbed}\ntasks:\n"
+    run = gate(head + rows, f"--docker-host=unix://{REAL}", f"--docker-host={other}", "-n", "2")
+    assert run.status == 0, run.output

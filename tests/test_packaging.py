@@ -1,0 +1,112 @@
+"""What is shipped: a wheel that works anywhere, with nothing of ours at the top of site-packages; and the README."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from taskgate.checks import registry
+from tests.conftest import CLONE
+
+HEAD = "version: 1\ndefaults: {repo_path: /testbed, pull: never, agent: {module: agent}}\ntasks:\n"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from what git tracks, as a release is."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=CLONE, capture_output=True, check=True,
+    ).stdout  # fmt: skip
+    for name in tracked.decode().split("\0"):
+        if name and (CLONE / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((CLONE / name).read_bytes())
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--disable-pip-version-check",
+        "-w",
+        str(folder),
+    ]
+    subprocess.run([*command, str(source)], check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_nothing_of_ours_at_the_top(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {"taskgate"}
+    assert {
+        "taskgate/harness/manifest.schema.json", "taskgate/harness/py.typed", "taskgate/checks/py.typed",
+        "taskgate/reports/py.typed", "taskgate/reports/report.css", "taskgate/reports/report.js",
+        "taskgate/harness/suite/test_taskgate.py",
+    } <= set(names)  # fmt: skip
+    assert not [name for name in names if "tests/" in name or "examples/" in name]
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["plain", "xdist"])
+@pytest.mark.parametrize("form", ["=", " "], ids=["equals", "space"])
+def test_the_installed_wheel(wheel: Path, sound: str, tmp_path: Path, workers: tuple[str, ...], form: str) -> None:
+    """In an environment of its own, whose dependencies are this one's; in a folder far from the clone."""
+    home = tmp_path / "env"
+    venv.create(home, with_pip=False, symlinks=True)
+    (site,) = home.glob("lib/python*/site-packages")
+    zipfile.ZipFile(wheel).extractall(site)
+    (here,) = {Path(path) for path in sys.path if path.endswith("site-packages")}
+    # Everything that is installed here but taskgate itself.
+    for entry in here.iterdir():
+        if "taskgate" not in entry.name and not (site / entry.name).exists() and entry.suffix != ".pth":
+            (site / entry.name).symlink_to(entry)
+    work = tmp_path / "work folder"
+    work.mkdir()
+    (work / "m.yaml").write_text(f"{HEAD}- {{id: one, image: '{sound}'}}\n")
+    images = ["--images=m.yaml"] if form == "=" else ["--images", "m.yaml"]
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_", "PYTHONPATH"))}
+    command = [str(home / "bin/python"), "-m", "pytest", *images, *workers]
+    done = subprocess.run(command, cwd=work, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr
+    assert (work / "results/preflight/verdicts.json").exists()
+
+
+def test_the_readmes_table_is_the_docstrings() -> None:
+    text = (CLONE / "README.md").read_text()
+    table = re.search(r"<!-- checks:.*?-->\n(.*?)<!-- end of checks -->", text, re.S)
+    assert table is not None
+    checks = [check for check in registry.load() if check.name in registry.ORDER]
+    rows = [f"| `{check.name}` | {check.about} | {check.hint} |" for check in checks]
+    assert table[1].splitlines()[2:] == rows
+
+
+def test_the_readme_names_every_option() -> None:
+    text = (CLONE / "README.md").read_text()
+    options = re.findall(r'addoption\(\s*"(--[a-z-]+)"', (CLONE / "harness/options.py").read_text())
+    assert len(options) >= 11 and [name for name in options if f"`{name}" not in text] == []
+
+
+def test_what_it_needs_is_declared() -> None:
+    """The dependencies are those that the code imports, no more and no less."""
+    declared = tomllib.loads((CLONE / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.split(r"[<>=!\[ ]", name)[0] for name in declared}
+    imported: set[str] = set()
+    for file in [*CLONE.glob("harness/**/*.py"), *CLONE.glob("checks/*.py"), *CLONE.glob("reports/*.py")]:
+        imported |= set(re.findall(r"^\s*(?:from|import) (\w+)", file.read_text(), re.M))
+    third = imported - set(sys.stdlib_module_names) - {"taskgate", "requests", "urllib3"}
+    named = {"yaml": "pyyaml"}
+    # Plugins of pytest are used through it; requests and urllib3 are docker's own.
+    assert {named.get(name, name) for name in third} | {"pytest-html", "pytest-xdist"} == names
