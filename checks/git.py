@@ -9,9 +9,9 @@ from taskgate.harness.shell import Result
 # An explicit GIT_DIR is how git trusts a repository of another owner in every version that it has.
 QUIET = """
 export LC_ALL=C GIT_OPTIONAL_LOCKS=0 GIT_TERMINAL_PROMPT=0 GIT_PAGER= GIT_NO_LAZY_FETCH=1
-repo=$1; shift
+repo=$1 tg_git=$2; shift 2
 cd "$repo" || exit 125
-git() { command git -c core.fsmonitor=false -c core.hooksPath=/dev/null -c core.untrackedCache=false "$@"; }
+git() { command "$tg_git" -c core.fsmonitor=false -c core.hooksPath=/dev/null -c core.untrackedCache=false "$@"; }
 """
 TRUSTED = 'export GIT_DIR="$repo/.git" GIT_WORK_TREE="$repo"\n'
 
@@ -19,5 +19,11 @@ TRUSTED = 'export GIT_DIR="$repo/.git" GIT_WORK_TREE="$repo"\n'
 def git(box: Box, script: str, *args: str, trusted: bool = True) -> Result:
     """Run a script with git set up safely, in the repository; `args` are `$1…`."""
     assert box.task.repo_path is not None
-    shown = f"cd {shlex.quote(box.task.repo_path)} && {script.strip()}"
-    return box.sh(QUIET + (TRUSTED if trusted else "") + script, box.task.repo_path, *args, shown=shown)
+    told = script.strip().replace('command "$tg_git"', program(box))
+    shown = f"cd {shlex.quote(box.task.repo_path)} && {told}"
+    return box.sh(QUIET + (TRUSTED if trusted else "") + script, box.task.repo_path, program(box), *args, shown=shown)
+
+
+def program(box: Box) -> str:
+    """The git that the agent will use: the runtime's, else the image's."""
+    return (box.runtime.git if box.runtime else None) or "git"

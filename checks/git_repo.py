@@ -13,10 +13,10 @@ done; exit 0
 # A whole object is answered by its type, one that is missing or damaged by its id; neither type begins with
 # three hexadecimal digits. No grep: an image may lack it.
 OBJECTS = """
-command git rev-list --objects --no-walk HEAD >/dev/null || exit 1
+command "$tg_git" rev-list --objects --no-walk HEAD >/dev/null || exit 1
 line='
 '
-said=$line$(command git rev-list --objects --no-walk HEAD | git cat-file --batch-check='%(objecttype) %(rest)')
+said=$line$(command "$tg_git" rev-list --objects --no-walk HEAD | git cat-file --batch-check='%(objecttype) %(rest)')
 case $said in
   *"$line"[0-9a-f][0-9a-f][0-9a-f]*) echo "damaged or missing objects"; exit 1 ;;
 esac
@@ -37,11 +37,11 @@ def git_repo(box: Box) -> Iterator[str]:
         yield f"{path} does not exist or is not a directory"
         return
     if box.sh('[ -e "$1/.git" ]', path).code:
-        above = git(box, "command git rev-parse --show-toplevel 2>/dev/null", trusted=False)
+        above = git(box, 'command "$tg_git" rev-parse --show-toplevel 2>/dev/null', trusted=False)
         inside = f" (it lies inside the one at {above.out.strip()})" if above.ok and above.out.strip() else ""
         yield f"{path} is not a git repository{inside}"
         return
-    plain = git(box, "command git rev-parse --show-toplevel", trusted=False)
+    plain = git(box, 'command "$tg_git" rev-parse --show-toplevel', trusted=False)
     if plain.code and ("dubious ownership" in plain.out or "unsafe repository" in plain.out):
         yield Warn(f"{path} belongs to another user: git needs safe.directory={path} in the agent's environment")
     for reason, script in (

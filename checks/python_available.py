@@ -39,13 +39,14 @@ def python_available(box: Box) -> Iterator[str]:
     """
     wanted = box.task.python
     box.facts["python"] = None
-    found = box.sh("command -v python3 || command -v python")
+    brought = box.runtime.python if box.runtime else None
+    found = box.sh('command -v "$1"', brought) if brought else box.sh("command -v python3 || command -v python")
     if wanted is None:
         box.facts["python"] = found.lines[-1] if found.ok else None
         yield Skip("the manifest asks for no Python")
         return
     if found.code:
-        yield "there is no python3 on PATH"
+        yield f"the runtime's {brought} is not there" if brought else "there is no python3 on PATH"
         return
     python = found.lines[-1]
     probe = box.sh('p=$1; shift; exec "$p" -c "$@"', python, PROBE, NEEDED, USUAL, MARK)

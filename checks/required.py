@@ -21,7 +21,8 @@ def required(box: Box) -> Iterator[str]:
         if box.sh('cd "$1" || exit; case $2 in /*) f=$2 ;; *) f=./$2 ;; esac; [ -e "$f" ]', where, name).code:
             yield f"the file {name} is missing"
     for name in need.modules:
-        python = box.facts.get("python", "python3")
+        # The task's own Python, even where the agent has brought one for itself.
+        python = "python3" if box.runtime else box.facts.get("python") or "python3"
         script = 'cd "$1" && exec "$2" -c "import importlib, sys; importlib.import_module(sys.argv[1])" "$3"'
         if box.sh(script, where, python, name).code:
             yield f"the Python module {name} can't be imported"

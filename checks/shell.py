@@ -1,6 +1,6 @@
 from collections.abc import Iterator
 
-from taskgate.checks.registry import Skip, check
+from taskgate.checks.registry import Skip, Warn, check
 from taskgate.harness.box import Box
 from taskgate.harness.errors import StartFailed
 
@@ -16,5 +16,7 @@ def shell(box: Box) -> Iterator[str]:
     except StartFailed as error:
         yield str(error) if error.cause == "shell" else Skip("the container did not start")
         return
+    if box.shell_trouble:
+        yield Warn(f"{box.shell_trouble}: the runtime's shell stands in, but what the agent runs through /bin/sh fails")
     if box.sh('x=$(echo "$((40 + 2))") && [ "$x" = 42 ]').code:
         yield "/bin/sh does not do what a POSIX shell does"

@@ -7,9 +7,10 @@ import time
 from functools import cached_property
 from typing import Any
 
-from taskgate.harness.container import Container
+from taskgate.harness.container import SHELL, Container
 from taskgate.harness.engine import Engine, Image
 from taskgate.harness.errors import ImageNotFound, InfraError, StartFailed
+from taskgate.harness.runtime.placement import Placement
 from taskgate.harness.shell import Result, ShellDied, ShellStuck
 from taskgate.harness.task import Task
 
@@ -25,14 +26,20 @@ class CheckStopped(Exception):
 class Box:
     """One task's image, for as long as its checks run. Lazy: what no check asks for is not done.
 
-    `task` is the manifest's task. `facts` is a dict in which a check may leave what later ones need.
+    `task` is the manifest's task. `runtime` is the bundle that is brought in, if one is. `shell_trouble` says why the
+    bundle's shell had to stand in for the image's, once the container is started. `facts` is a dict in which a check
+    may leave what later ones need.
     """
 
-    def __init__(self, engine: Engine, task: Task, session: str, *, checks: int = 20) -> None:
+    def __init__(
+        self, engine: Engine, task: Task, session: str, *, checks: int = 20, placement: Placement | None = None
+    ) -> None:
         self.task = task
         self.facts: dict[str, Any] = {}
         self.last: Result | None = None
-        self._engine, self._session, self._checks = engine, session, checks
+        self.runtime = placement.bundle if placement else None
+        self.shell_trouble: str | None = None
+        self._engine, self._session, self._checks, self._placement = engine, session, checks, placement
         self._container: Container | None = None
         self._failure: StartFailed | None = None
         self._deadline: float | None = None
@@ -68,15 +75,28 @@ class Box:
             raise self._failure
         if self._container:
             return
-        container = Container(
-            self._engine, self.image, self.task, self._session, seconds=self._seconds * self._checks + 300
-        )
-        self._container = container
         try:
-            container.start()
+            self._begin_container(SHELL)
         except StartFailed as error:
-            self._failure = error
-            raise
+            own = self.runtime.shell if self.runtime else None
+            if error.cause != "shell" or own is None:
+                self._failure = error
+                raise
+            self._discard()
+            self._begin_container(own)
+            self.shell_trouble = str(error)
+
+    def _begin_container(self, shell: tuple[str, ...]) -> None:
+        container = self._container = Container(
+            self._engine,
+            self.image,
+            self.task,
+            self._session,
+            seconds=self._seconds * self._checks + 300,
+            placement=self._placement,
+            shell=shell,
+        )
+        container.start()
 
     def begin(self, seconds: float) -> None:
         """A new check begins and has `seconds` for all its commands together."""

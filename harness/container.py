@@ -12,6 +12,7 @@ from docker.types import Healthcheck, LogConfig
 from taskgate.harness import faults, owner
 from taskgate.harness.engine import Engine, Image
 from taskgate.harness.errors import EngineTimeout, InfraError, StartFailed
+from taskgate.harness.runtime.placement import Placement
 from taskgate.harness.shell import Result, Shell, ShellDied, ShellStuck
 from taskgate.harness.task import Task
 
@@ -19,6 +20,7 @@ MEMORY_BYTES = 4 << 30
 PIDS = 1024
 READY_SECONDS = 20.0
 READ_LIMIT = 1 << 20
+SHELL = ("/bin/sh",)
 
 
 class Container:
@@ -27,14 +29,29 @@ class Container:
     The image's ENTRYPOINT, CMD, HEALTHCHECK and WORKDIR play no part (an engine would create a missing WORKDIR).
     """
 
-    def __init__(self, engine: Engine, image: Image, task: Task, session: str, *, seconds: float) -> None:
-        """Create it. Raises InfraError. `seconds`: the longest that it may be needed."""
+    def __init__(
+        self,
+        engine: Engine,
+        image: Image,
+        task: Task,
+        session: str,
+        *,
+        seconds: float,
+        placement: Placement | None = None,
+        shell: tuple[str, ...] = SHELL,
+    ) -> None:
+        """Create it. Raises InfraError.
+
+        `seconds`: the longest that it may be needed. `shell`: the argv of a POSIX shell that reads its stdin.
+        """
         self._engine = engine
         self._shell: Shell | None = None
         api = engine.api
+        source = placement.image(image) if placement else image.digest
         with faults.translated("creating a container"):
             host_config = api.create_host_config(
                 network_mode=task.network,
+                binds=placement.binds if placement else None,
                 mem_limit=MEMORY_BYTES,
                 pids_limit=PIDS,
                 security_opt=["no-new-privileges"],
@@ -42,8 +59,8 @@ class Container:
                 log_config=LogConfig(type="none"),
             )
             created = api.create_container(
-                image.digest,
-                entrypoint=["/bin/sh"],
+                source,
+                entrypoint=list(shell),
                 command=[],
                 user=task.user or image.user or None,
                 working_dir="/",

@@ -20,6 +20,8 @@ from taskgate.harness.engine import Engine
 from taskgate.harness.errors import InfraError, UsageError
 from taskgate.harness.judge import new_record
 from taskgate.harness.options import Settings
+from taskgate.harness.runtime import sources
+from taskgate.harness.runtime.bundle import Store
 from taskgate.harness.skiplist import Entry, open_skip_list
 from taskgate.harness.verdict import Record, Verdict
 from taskgate.reports import github, summary, verdicts
@@ -70,6 +72,23 @@ class Controller:
         """Clear away what killed runs left; an engine that doesn't answer is told of image by image."""
         if not self._config.option.collectonly:
             self._reap(None)
+            self._make_runtimes()
+
+    def _make_runtimes(self) -> None:
+        """Make what the manifest asks to bring in, before any image is looked at: a mistake there is told once."""
+        wanted = {(task.runtime, task.platform) for task in self.settings.tasks.values() if task.runtime}
+        if not wanted:
+            return
+        # An engine that is away is told of image by image.
+        with contextlib.suppress(InfraError):
+            engine = Engine(next(iter(self.settings.docker_hosts), None))
+            try:
+                for runtime, platform in sorted(wanted, key=str):
+                    sources.resolve(engine, Store(), runtime, platform)
+            except UsageError as error:
+                raise pytest.UsageError(f"{self._config.option.images}: {error}") from error
+            finally:
+                engine.close()
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self._in_scope([item.nodeid for item in session.items])

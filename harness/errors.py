@@ -72,3 +72,9 @@ class NoSpace(InfraError):
     """A disk of the host is full."""
 
     transient = False
+
+
+class BundleError(InfraError):
+    """A runtime can't be built, or can't be brought into an image."""
+
+    transient = False

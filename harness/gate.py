@@ -14,8 +14,12 @@ from taskgate.harness import owner
 from taskgate.harness.box import Box
 from taskgate.harness.cache import VerdictCache
 from taskgate.harness.engine import Engine
-from taskgate.harness.errors import EngineUnavailable, InfraError
+from taskgate.harness.errors import BundleError, EngineUnavailable, InfraError, UsageError
 from taskgate.harness.judge import Judgement, new_record
+from taskgate.harness.runtime import sources
+from taskgate.harness.runtime.bundle import Store
+from taskgate.harness.runtime.placement import Placement
+from taskgate.harness.runtime.spec import Runtime
 from taskgate.harness.skiplist import Entry
 from taskgate.harness.task import Task
 from taskgate.harness.verdict import Record, Verdict
@@ -41,6 +45,8 @@ class Gate:
         self._connect, self._checks, self._session = connect, checks, session
         self._cache, self._skips, self._max_age, self._skip_list = cache, skips or {}, max_age, skip_list
         self._engine: Engine | None = None
+        self._store = Store()
+        self._placements: dict[tuple[Runtime, str], Placement] = {}
         self._versions = [f"{check.name}={check.version}" for check in checks]
         self._down = False
 
@@ -82,10 +88,12 @@ class Gate:
         if entry and entry.by_hand:
             return self._listed(task, entry)
         try:
-            fingerprint = task.fingerprint(self.engine.platform, *self._versions)
+            placement = self.placement(task)
+            more = [placement.fingerprint] if placement else []
+            fingerprint = task.fingerprint(self.engine.platform, *self._versions, *more)
             if known := self._known(task, entry, fingerprint):
                 return known
-            record = self._examine(task)
+            record = self._examine(task, placement)
         except EngineUnavailable:
             # The engine may come back as another one, or somewhere else.
             self._forget()
@@ -93,7 +101,22 @@ class Gate:
         record.fingerprint = fingerprint
         return record
 
+    def placement(self, task: Task) -> Placement | None:
+        """The task's runtime, on the engine and ready; None where it has none. Raises InfraError."""
+        if task.runtime is None:
+            return None
+        key = (task.runtime, task.platform)
+        if key not in self._placements:
+            try:
+                bundle = sources.resolve(self.engine, self._store, task.runtime, task.platform)
+            except UsageError as error:
+                # The controller has told the user of it already, unless the engine was away then.
+                raise BundleError(str(error)) from error
+            self._placements[key] = Placement(self.engine, self._store, bundle, task.runtime.mode)
+        return self._placements[key]
+
     def _forget(self) -> None:
+        self._placements.clear()
         if self._engine:
             self._engine.close()
             self._engine = None
@@ -126,15 +149,15 @@ class Gate:
         record.hint = known.hint if known else "Take the line out of the skip list to have it checked."
         return record
 
-    def _examine(self, task: Task) -> Record:
-        judgement = self._run(task)
+    def _examine(self, task: Task, placement: Placement | None) -> Record:
+        judgement = self._run(task, placement)
         if judgement.timed_out and judgement.record.verdict is Verdict.BROKEN:
             # A busy host looks like a slow image: only what happens twice is held against the image.
-            judgement = self._run(task)
+            judgement = self._run(task, placement)
         return judgement.record
 
-    def _run(self, task: Task) -> Judgement:
-        box = Box(self.engine, task, self._session, checks=len(self._checks))
+    def _run(self, task: Task, placement: Placement | None) -> Judgement:
+        box = Box(self.engine, task, self._session, checks=len(self._checks), placement=placement)
         judgement = Judgement(task, box, self._checks)
         try:
             judgement.run()

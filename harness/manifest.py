@@ -18,6 +18,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from taskgate.harness import document
 from taskgate.harness.document import Node
 from taskgate.harness.errors import ManifestError
+from taskgate.harness.runtime.spec import MODES, Runtime
 from taskgate.harness.skiplist import CONFLICT
 from taskgate.harness.task import Agent, Require, Task
 
@@ -31,6 +32,8 @@ MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 CHECK = re.compile(r"[^\W\d]\w*")
 NETWORK = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9]+(/[a-z0-9.]+)?")
+# It is mounted over whatever the image has there.
+PREFIX = re.compile(r"(/[A-Za-z0-9_.+-]+){2,}")
 MAX_TEXT = 512
 
 
@@ -270,9 +273,43 @@ class _Builder:
             self.fail("is no version specifier such as >=3.9", node, where)
         return value
 
-    def runtime(self, node: Node, where: str) -> None:
-        if not node.is_null:
-            self.fail("must be null: this version brings no runtime into images", node, where)
+    def runtime(self, node: Node, where: str) -> Runtime | None:
+        if node.is_null:
+            return None
+        known = tuple(field.name for field in dataclasses.fields(Runtime))
+        fields = {name: value for name, value in self.mapping(node, where, known).items() if not value.is_null}
+        given: dict[str, Any] = {}
+        for name, value in fields.items():
+            at = _join(where, name)
+            if name == "mode":
+                given[name] = self.choice(value, at, MODES)
+            elif name in ("builder", "from_image"):
+                given[name] = self.image(value, at)
+            elif name == "path":
+                given[name] = self.prefix(value, at)
+            else:
+                # As in every manifest of the kind: relative to the file that says it.
+                given[name] = str((Path(self.file).parent / self.text(value, at)).resolve())
+        sources = [name for name in ("from_image", "directory", "tar") if name in given]
+        if len(sources) > 1:
+            self.fail(f"takes only one of {' and '.join(sources)}", node, where)
+        if sources and (made := [name for name in ("requirements", "agent", "builder") if name in given]):
+            self.fail(f"{made[0]} is for taskgate's own bundle, not for {sources[0]}", fields[made[0]], where)
+        if sources == ["from_image"] and "path" not in given:
+            self.fail("is missing: where in from_image the runtime is", node, _join(where, "path"))
+        if given.get("mode") == "present":
+            if set(given) != {"mode", "path"}:
+                self.fail("of mode present takes a path, and nothing else", node, where)
+            return Runtime(**given)
+        if not sources and "path" in given:
+            self.fail("is for from_image, directory and tar; a bundle's path is made from its digest", node, where)
+        return Runtime(**given)
+
+    def prefix(self, node: Node, where: str) -> str:
+        value = self.text(node, where)
+        if not PREFIX.fullmatch(value) or any(part in (".", "..") for part in value.split("/")):
+            self.fail("must be an absolute path of two parts or more, such as /opt/conda", node, where)
+        return value
 
     def fail(self, problem: str, at: Node, field: str | None) -> NoReturn:
         raise ManifestError(problem, file=self.file, line=at.line, field=field)

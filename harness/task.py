@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from taskgate.harness.runtime.spec import Runtime
+
 
 @dataclass(frozen=True, slots=True)
 class Agent:
@@ -45,7 +47,7 @@ class Task:
     timeout: float = 30.0
     agent: Agent | None = None
     python: str | None = ">=3.9"
-    runtime: None = None
+    runtime: Runtime | None = None
     network: str = "bridge"
     require: Require = field(default_factory=Require)
     checks: Mapping[str, str] = field(default_factory=dict)
@@ -56,10 +58,10 @@ class Task:
         return self.workdir or self.repo_path or "/"
 
     def settings(self) -> dict[str, Any]:
-        """All that bears on the verdict: everything but the id and how the image is fetched."""
-        return {k: v for k, v in asdict(self).items() if k not in ("id", "pull")}
+        """All that bears on the verdict, but for the runtime, whose digest says more than where it comes from."""
+        return {k: v for k, v in asdict(self).items() if k not in ("id", "pull", "runtime")}
 
     def fingerprint(self, *more: str) -> str:
-        """A short hash of `settings()` and of `more` (check versions); equal means: judged alike."""
+        """A short hash of `settings()` and of `more` (check versions, the runtime); equal means: judged alike."""
         text = json.dumps([self.settings(), *more], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

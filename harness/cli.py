@@ -1,0 +1,46 @@
+"""`taskgate`: what is not pytest's to do.
+
+Exit status as the gate's: 0 all well, 1 some image is broken, 4 a mistake in what was given, 10 infra.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from taskgate.harness.commands import inject, runtime
+from taskgate.harness.errors import InfraError, UsageError
+from taskgate.reports import escape
+
+MISTAKE, NO_VERDICT, INTERRUPTED = 4, 10, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse ends with status 2, which pytest gives another meaning."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        self.print_usage(sys.stderr)
+        self.exit(MISTAKE, f"{self.prog}: {message}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = Parser(prog="taskgate", description="A gate in front of AI-agent evaluations.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    for command in (runtime, inject):
+        command.add(commands)
+    given = parser.parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = given.run
+    try:
+        return run(given)
+    except UsageError as error:
+        return _told(error, MISTAKE)
+    except InfraError as error:
+        return _told(error, NO_VERDICT)
+    except KeyboardInterrupt:
+        return _told("interrupted; the same command goes on where this one stopped", INTERRUPTED)
+
+
+def _told(problem: object, status: int) -> int:
+    sys.stderr.write(f"taskgate: {escape.visible(str(problem), keep=chr(10))}\n")
+    return status

@@ -1,0 +1,121 @@
+"""Makes taskgate's own bundle, in a container of a Debian image: see build.sh and assemble.py, which run there."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+from taskgate.harness import faults, owner
+from taskgate.harness.engine import Engine
+from taskgate.harness.errors import BundleError, ImageNotFound, PlatformUnavailable, UsageError
+from taskgate.harness.runtime import bundle, proof, site
+from taskgate.harness.runtime.bundle import Bundle, Store
+from taskgate.harness.runtime.spec import Runtime
+from taskgate.harness.task import Task
+
+# What Debian calls the packages: Python, git, a shell of one static file, certificates, terminal descriptions.
+PACKAGES = (
+    f"python{site.PYTHON}",
+    "git",
+    "busybox-static",
+    "ca-certificates",
+    "ncurses-base",
+    "libstdc++6",
+    "libgcc-s1",
+)
+RECIPE = ("build.sh", "assemble.py")
+DEBIAN = {"386": "i386", "ppc64le": "ppc64el"}
+BUILD_SECONDS = 1800
+OUTPUT = 4000
+
+
+def recipe() -> list[str]:
+    """The texts that decide how a bundle is made."""
+    return [resources.files("taskgate.harness.runtime").joinpath(name).read_text("utf-8") for name in RECIPE]
+
+
+def make(engine: Engine, store: Store, key: str, runtime: Runtime, platform: str) -> Bundle:
+    """Build it, prove it, keep it in the store. Raises UsageError, BundleError or InfraError."""
+    architecture = platform.split("/")[1]
+    with tempfile.TemporaryDirectory(prefix="taskgate-") as name, store.scratch() as tar:
+        folder = Path(name)
+        site.collect(folder / "site", requirements=runtime.requirements, agent=runtime.agent, architecture=architecture)
+        digest = _build(engine, runtime.builder, architecture, folder, tar)
+        prefix = f"{bundle.ROOT}/{digest}"
+        made = Bundle(
+            digest=digest,
+            prefix=prefix,
+            platform=f"linux/{architecture}",
+            size=tar.stat().st_size,
+            shell=(f"{prefix}/libexec/busybox", "sh"),
+            python=f"{prefix}/bin/python3",
+            git=f"{prefix}/bin/git",
+            proven=True,
+        )
+        # Kept only once it is proven: a bundle that leans on the image is none.
+        proof.prove(engine, made, tar)
+        store.add(key, made, tar)
+    return made
+
+
+def _build(engine: Engine, builder: str, architecture: str, folder: Path, tar: Path) -> str:
+    api = engine.api
+    try:
+        image = engine.image(Task("builder", builder, platform=engine.platform))
+    except (ImageNotFound, PlatformUnavailable) as error:
+        raise UsageError(f"{builder}: {error}", field="runtime.builder") from error
+    with faults.translated("making the builder's container"):
+        created = api.create_container(
+            image.digest,
+            entrypoint=["/bin/sh", "/work/build.sh", DEBIAN.get(architecture, architecture), *PACKAGES],
+            user="0",
+            working_dir="/",
+            labels=owner.labels(owner.new_session(), BUILD_SECONDS),
+        )
+    container = created["Id"]
+    try:
+        with faults.translated("building the runtime"):
+            with _inputs(folder).open("rb") as file:
+                api.put_archive(container, "/", file)
+            api.start(container)
+            status = api.wait(container, timeout=BUILD_SECONDS)["StatusCode"]
+            said = api.logs(container, tail=50).decode("utf-8", "replace")
+        if status:
+            raise BundleError(f"building the runtime in {builder} failed with status {status}: {said[-OUTPUT:]}")
+        fetch(engine, container, "/work/bundle.tar", tar)
+        fetch(engine, container, "/work/digest", folder / "digest")
+    finally:
+        engine.remove(container)
+    digest = (folder / "digest").read_text().strip()
+    if len(digest) != 16 or not all(c in "0123456789abcdef" for c in digest):
+        raise BundleError(f"the builder gave {digest[:80]!r} for a digest")
+    return digest
+
+
+def _inputs(folder: Path) -> Path:
+    path = folder / "inputs.tar"
+    with tarfile.open(path, "w") as tar:
+        tar.add(folder / "site", "work/site")
+        for name in RECIPE:
+            with resources.as_file(resources.files("taskgate.harness.runtime").joinpath(name)) as file:
+                tar.add(file, f"work/{name}")
+    return path
+
+
+def fetch(engine: Engine, container: str, path: str, target: Path) -> None:
+    """A file of a container, whatever its size, into a file here. Raises BundleError, InfraError."""
+    with faults.translated(f"reading {path}"):
+        chunks, _ = engine.api.get_archive(container, path)
+        try:
+            with bundle.stream(iter(chunks)) as archive:
+                member = archive.next()
+                source = archive.extractfile(member) if member else None
+                if source is None:
+                    raise BundleError(f"{path} is no file")
+                with target.open("wb") as out:
+                    shutil.copyfileobj(source, out, 1 << 20)
+        except tarfile.TarError as error:
+            raise BundleError(f"{path} came damaged: {error}") from error

@@ -1,0 +1,103 @@
+"""Mode `build`: a Dockerfile that anybody can read and use, and the image that it makes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import IO
+
+import docker.errors
+
+from taskgate.harness import faults
+from taskgate.harness.engine import Engine
+from taskgate.harness.errors import BundleError, NoSpace
+from taskgate.harness.runtime import layer
+from taskgate.harness.runtime.bundle import Bundle, Store
+
+BUILD_SECONDS = 1800
+
+
+def text(bundle: Bundle, base: str) -> str:
+    """The Dockerfile. `base` is an image's id or name; all else is taskgate's own, and quoted all the same.
+
+    Two stages: the bundle's tar is unpacked in the first, so that the second is a plain COPY and one layer.
+    """
+    labels = " ".join(f"{json.dumps(k)}={json.dumps(v)}" for k, v in layer.labels_of(bundle, base).items())
+    return (
+        f"FROM scratch AS runtime\nADD {json.dumps(['runtime.tar', bundle.prefix + '/'])}\n\n"
+        f"FROM {_name(base)}\nCOPY --from=runtime {json.dumps([bundle.prefix, bundle.prefix])}\nLABEL {labels}\n"
+    )
+
+
+def _name(base: str) -> str:
+    if not base or any(c.isspace() or c in "\\#$\"'`" or not c.isprintable() for c in base) or base.startswith("-"):
+        raise BundleError(f"{base!r} is no image name")
+    return base
+
+
+def keep(folder: Path, bundle: Bundle, base: str) -> Path:
+    """Write the Dockerfile into `folder` for whoever wants to read or reuse it. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "Dockerfile"
+    path.write_text(f"# Needs the bundle {bundle.name} beside it, as runtime.tar.\n{text(bundle, base)}")
+    return path
+
+
+def build(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | None = None) -> str:
+    """The id of the image `base` with the bundle in it, built unless it is there. Raises BundleError, InfraError."""
+    tag = tag or layer.tag_of(bundle, base)
+    with store.lock(f"layer-{hashlib.sha256(tag.encode()).hexdigest()[:24]}"):
+        if known := layer.made(engine, tag, bundle, base):
+            return known
+        said: list[str] = []
+        # A build can't begin with a bare id on every engine: a tag of our own names it.
+        named = _alias(engine, base)
+        try:
+            with faults.translated(f"building {tag}"), tempfile.TemporaryFile() as context:
+                _context(context, bundle, store, named, base)
+                for event in engine.api.build(
+                    fileobj=context, custom_context=True, tag=tag, rm=True, forcerm=True, decode=True,
+                    timeout=BUILD_SECONDS,
+                ):  # fmt: skip
+                    said.append(str(event.get("stream") or event.get("error") or ""))
+                    if "error" in event:
+                        told = "".join(said)[-2000:]
+                        raise (NoSpace if faults.NO_SPACE.search(told) else BundleError)(f"building {tag}: {told}")
+        finally:
+            _unalias(engine, named, base)
+    if known := layer.made(engine, tag, bundle, base):
+        return known
+    raise BundleError(f"the build of {tag} left no such image: {''.join(said)[-2000:]}")
+
+
+def _context(file: IO[bytes], bundle: Bundle, store: Store, named: str, base: str) -> None:
+    content = text(bundle, base).replace(f"FROM {base}\n", f"FROM {named}\n").encode()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        member = tarfile.TarInfo("Dockerfile")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+        tar.add(store.tar(bundle), "runtime.tar")
+    file.seek(0)
+
+
+def _alias(engine: Engine, base: str) -> str:
+    if not base.startswith("sha256:"):
+        return base
+    name = f"taskgate/base:{base.removeprefix('sha256:')[:40]}"
+    repository, _, tag = name.partition(":")
+    with faults.translated(f"naming {base}"):
+        engine.api.tag(base, repository, tag)
+    return name
+
+
+def _unalias(engine: Engine, named: str, base: str) -> None:
+    if named != base:
+        try:
+            engine.api.remove_image(named, noprune=True)
+        except docker.errors.APIError:
+            # Another build from the same base may have taken it away, or still need it.
+            return

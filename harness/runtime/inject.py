@@ -1,0 +1,207 @@
+"""Fan-out: the runtime put into every image of a manifest, many at a time, and taken up again after a kill."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import docker.errors
+import tenacity
+
+from taskgate.harness import faults
+from taskgate.harness.engine import Engine
+from taskgate.harness.errors import ImageError, InfraError, NoSpace, PlatformUnavailable, RegistryError, UsageError
+from taskgate.harness.files import Lines, read_lines
+from taskgate.harness.runtime import dockerfile, layer, sources
+from taskgate.harness.runtime.bundle import Bundle, Store
+from taskgate.harness.runtime.spec import Runtime
+from taskgate.harness.task import Task
+
+TRIES = 4
+# A reference may be no longer, and hold nothing else.
+REFERENCE = re.compile(
+    r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?::[0-9]+)?(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*:[\w][\w.-]{0,127}", re.A
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Injected:
+    """What became of one image. `outcome`: done, known (from before), broken, incompatible or infra."""
+
+    image: str
+    outcome: str
+    tag: str | None = None
+    path: str | None = None
+    digest: str | None = None
+    reason: str | None = None
+
+
+class Injection:
+    """`tag` is a template with `{repository}`, `{tag}`, `{name}` and `{hash}`; None: a name of taskgate's own.
+
+    `mode` is layer or build. With `push` every new image is pushed. The record in `out` is append-only.
+    """
+
+    def __init__(
+        self, connect: Callable[[], Engine], out: Path, *, tag: str | None, mode: str, push: bool, jobs: int
+    ) -> None:
+        self._connect, self._tag, self._mode, self._push, self._jobs = connect, tag, mode, push, jobs
+        self.out = out
+        self._store = Store()
+        self._record = Lines(out / "injected.jsonl")
+        self._writing = threading.Lock()
+        self._local = threading.local()
+        self._known = {_key(line): line for line in read_lines(out / "injected.jsonl") if line.get("outcome") == "done"}
+
+    def run(self, tasks: list[Task]) -> Iterator[Injected]:
+        """One result an image and runtime, as they come. Raises UsageError, NoSpace before anything is made."""
+        wanted = {(task.image, task.platform, task.runtime, task.pull): task for task in tasks if task.runtime}
+        with self._engine() as engine:
+            for runtime, platform in sorted({(t.runtime, t.platform) for t in wanted.values()}, key=str):
+                assert runtime is not None
+                sources.resolve(engine, self._store, runtime, platform)
+            self._room(engine, list(wanted.values()))
+        with ThreadPoolExecutor(self._jobs) as pool:
+            running = [pool.submit(self._one, task) for task in wanted.values()]
+            try:
+                for future in as_completed(running):
+                    yield future.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def reference(self, task: Task, bundle: Bundle, base: str) -> str:
+        """The new image's name. Raises UsageError where the template makes none."""
+        own = layer.tag_of(bundle, base)
+        if self._tag is None:
+            return own
+        repository, _, tag = _parts(task.image)
+        fields = {"repository": repository, "tag": tag, "name": repository.rpartition("/")[2], "hash": own[-32:]}
+        try:
+            made = self._tag.format_map(fields)
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
+            raise UsageError(f"{self._tag!r} knows only {', '.join(fields)}: {error}", field="--tag") from error
+        if not REFERENCE.fullmatch(made) or len(made) > 255:
+            raise UsageError(f"{made!r} is no image name with a tag", field="--tag")
+        return made
+
+    def _one(self, task: Task) -> Injected:
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(TRIES),
+            wait=tenacity.wait_exponential(multiplier=0.5, max=10) + tenacity.wait_random(0, 0.5),
+            retry=tenacity.retry_if_exception(lambda error: isinstance(error, InfraError) and error.transient),
+            reraise=True,
+        )
+        try:
+            return retrying(self._try, task)
+        except PlatformUnavailable as error:
+            return self._told(Injected(task.image, "incompatible", reason=str(error)))
+        except ImageError as error:
+            return self._told(Injected(task.image, "broken", reason=str(error)))
+        except InfraError as error:
+            return self._told(Injected(task.image, "infra", reason=str(error)))
+
+    def _try(self, task: Task) -> Injected:
+        assert task.runtime is not None
+        with self._engine() as engine:
+            image = engine.image(task)
+            bundle = sources.resolve(engine, self._store, task.runtime, task.platform)
+            tag = self.reference(task, bundle, image.digest)
+            about = {
+                "base": image.digest,
+                "runtime": bundle.name,
+                "prefix": bundle.prefix,
+                "tag": tag,
+                "push": self._push,
+            }
+            known = _key(about) in self._known and layer.made(engine, tag, bundle, image.digest)
+            if not known:
+                make = dockerfile.build if self._mode == "build" else layer.append
+                make(engine, bundle, self._store, image.digest, tag)
+                if self._mode == "build":
+                    dockerfile.keep(
+                        self.out / "dockerfiles" / tag.replace("/", "_").replace(":", "_"), bundle, task.image
+                    )
+                if self._push:
+                    push(engine, tag)
+        result = Injected(task.image, "known" if known else "done", tag, bundle.prefix, image.digest)
+        return result if known else self._told(result, about)
+
+    def _told(self, result: Injected, about: dict[str, Any] | None = None) -> Injected:
+        with self._writing:
+            line = {"image": result.image, "outcome": result.outcome, "reason": result.reason, **(about or {})}
+            self._record.append(line)
+        return result
+
+    def _room(self, engine: Engine, tasks: list[Task]) -> None:
+        """Is there room on the engine's disk for all of it? Only where that disk can be seen from here."""
+        with faults.translated("asking for the engine's disk"):
+            root = Path(str(engine.api.info().get("DockerRootDir") or ""))
+        if not engine.url.startswith("unix:") or not root.is_dir():
+            return
+        need = 0
+        for task in tasks:
+            assert task.runtime is not None
+            bundle = sources.resolve(engine, self._store, task.runtime, task.platform)
+            digest = engine.digest(task.image)
+            # A layer is never shared between different bases.
+            if digest is None or not layer.made(engine, self.reference(task, bundle, digest), bundle, digest):
+                need += bundle.size
+        free = shutil.disk_usage(root).free
+        if need > free:
+            raise NoSpace(f"{len(tasks)} images need {need >> 20} MiB more on the engine's disk, {free >> 20} are free")
+
+    @contextmanager
+    def _engine(self) -> Iterator[Engine]:
+        """This thread's own engine."""
+        if not hasattr(self._local, "engine"):
+            self._local.engine = self._connect()
+        yield self._local.engine
+
+
+def rewritten(tasks: list[Task], results: list[Injected]) -> list[Task]:
+    """The tasks with their new images; without those whose image got none. Others stay as they are."""
+    by_image = {result.image: result for result in results if result.tag}
+    found = []
+    for task in tasks:
+        if task.runtime is None:
+            found.append(task)
+        elif result := by_image.get(task.image):
+            assert result.tag
+            found.append(replace(task, image=result.tag, runtime=Runtime(mode="present", path=result.path)))
+    return found
+
+
+def push(engine: Engine, tag: str) -> None:
+    """Push an image. Raises RegistryError, InfraError."""
+    repository, _, name = tag.rpartition(":")
+    with faults.translated(f"pushing {tag}"):
+        try:
+            for event in engine.api.push(repository, tag=name, stream=True, decode=True):
+                if "error" in event:
+                    raise RegistryError(f"pushing {tag}: {str(event['error'])[:2000]}")
+        except docker.errors.APIError as error:
+            raise RegistryError(f"pushing {tag}: {faults.explanation(error)}") from error
+
+
+def _key(about: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(about.get(name)) for name in ("base", "runtime", "prefix", "tag", "push"))
+
+
+def _parts(image: str) -> tuple[str, str, str]:
+    """Repository without the registry's host, separator, tag."""
+    name = image.partition("@")[0]
+    repository, colon, tag = name.rpartition(":")
+    if not colon or "/" in tag:
+        repository, tag = name, "latest"
+    host, slash, rest = repository.partition("/")
+    if slash and (":" in host or "." in host or host == "localhost"):
+        repository = rest
+    return repository, colon, tag

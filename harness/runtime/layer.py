@@ -1,0 +1,226 @@
+"""Mode `layer`: the runtime's files as one more layer of an image, through the engine's load API.
+
+Only the new layer and a configuration are sent; the base's layers are named, and the engine finds them by their
+chain of digests. A store that refuses that (containerd's) is given a build instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import docker.errors
+
+from taskgate.harness import faults, owner
+from taskgate.harness.engine import Engine
+from taskgate.harness.errors import BundleError, InfraError, StartFailed
+from taskgate.harness.runtime import bundle as bundles
+from taskgate.harness.runtime.bundle import Bundle, Store
+
+LABEL = f"{owner.LABEL}.runtime"
+REPOSITORY = "taskgate/injected"
+LOAD_SECONDS = 600
+
+
+def tag_of(bundle: Bundle, base: str) -> str:
+    """The tag of the image that is `base` (an image's id) with the bundle in it."""
+    return f"{REPOSITORY}:{hashlib.sha256(f'{base} {bundle.name} {bundle.prefix}'.encode()).hexdigest()[:32]}"
+
+
+def append(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | None = None) -> str:
+    """The id of the image `base` with the bundle on top, made unless it is there. Raises BundleError, InfraError."""
+    from taskgate.harness.runtime import dockerfile
+
+    tag = tag or tag_of(bundle, base)
+    if known := made(engine, tag, bundle, base):
+        return known
+    with faults.translated(f"inspecting {base}"):
+        about = engine.api.inspect_image(base)  # type: ignore[no-untyped-call]
+        past = engine.api.history(base)  # type: ignore[no-untyped-call]
+    with store.lock(f"layer-{hashlib.sha256(tag.encode()).hexdigest()[:24]}"):
+        if known := made(engine, tag, bundle, base):
+            return known
+        with tempfile.TemporaryDirectory(prefix="taskgate-") as name:
+            layer = Path(name) / "layer.tar"
+            lay(store.tar(bundle), layer, bundle.prefix, parents(engine, base, bundle.prefix))
+            try:
+                _load(engine, config(about, past, layer, bundle), about["RootFS"]["Layers"], layer, tag)
+            except BundleError as error:
+                if not re.search(r"layer not found|not found|no such file|lstat|unexpected EOF", str(error), re.I):
+                    raise
+                return dockerfile.build(engine, bundle, store, base, tag)
+    if known := made(engine, tag, bundle, base):
+        return known
+    raise BundleError(f"the engine took the layer for {base}, but has no image {tag}")
+
+
+def made(engine: Engine, tag: str, bundle: Bundle, base: str) -> str | None:
+    """The id of an image that was made before, if its labels say that it is this one."""
+    try:
+        with faults.translated(f"inspecting {tag}"):
+            about = engine.api.inspect_image(tag)  # type: ignore[no-untyped-call]
+    except InfraError as error:
+        if isinstance(error.__cause__, docker.errors.NotFound):
+            return None
+        raise
+    labels = (about.get("Config") or {}).get("Labels") or {}
+    return str(about["Id"]) if labels.get(LABEL) == labels_of(bundle, base)[LABEL] else None
+
+
+def images(engine: Engine) -> dict[str, str]:
+    """The images with a bundle in them that the engine has: name (or id) to the bundle's name."""
+    with faults.translated("listing images"):
+        found = engine.api.images(filters={"label": LABEL})
+    return {
+        tag: str((image.get("Labels") or {}).get(LABEL, "")).partition(" ")[0]
+        for image in found
+        for tag in image.get("RepoTags") or [image["Id"]]
+    }
+
+
+def labels_of(bundle: Bundle, base: str) -> dict[str, str]:
+    """What says of an image that it holds the bundle, and on top of what."""
+    return {LABEL: f"{bundle.name} {bundle.prefix} {base}"}
+
+
+def parents(engine: Engine, base: str, prefix: str) -> list[tarfile.TarInfo]:
+    """The folders above the prefix as the image has them, so that the new layer changes nothing of them."""
+    if Path(prefix).parent == Path(bundles.ROOT):
+        top = tarfile.TarInfo(bundles.ROOT.lstrip("/"))
+        top.type, top.mode = tarfile.DIRTYPE, 0o755
+        return [top]
+    with faults.translated(f"making a container of {base}"):
+        created = engine.api.create_container(
+            base, entrypoint=["none"], labels=owner.labels(owner.new_session(), LOAD_SECONDS)
+        )
+    found = []
+    try:
+        for path in reversed(list(Path(prefix).parents)[:-1]):
+            member = _stat(engine, created["Id"], path)
+            if member is None:
+                member = tarfile.TarInfo()
+                member.type, member.mode = tarfile.DIRTYPE, 0o755
+            elif not member.isdir():
+                reason = f"the runtime can't be put into the image: {path} is no folder there"
+                raise StartFailed(reason, cause="image")
+            member.name = str(path).lstrip("/")
+            found.append(member)
+    finally:
+        engine.remove(created["Id"])
+    return found
+
+
+def _stat(engine: Engine, container: str, path: Path) -> tarfile.TarInfo | None:
+    try:
+        with faults.translated(f"looking at {path}"):
+            chunks, about = engine.api.get_archive(container, str(path))
+            if about.get("linkTarget"):
+                chunks.close()
+                member = tarfile.TarInfo()
+                member.type = tarfile.SYMTYPE
+                return member
+            with bundles.stream(iter(chunks)) as archive:
+                return archive.next()
+    except InfraError as error:
+        if isinstance(error.__cause__, docker.errors.NotFound):
+            return None
+        raise
+
+
+def lay(source: Path, target: Path, prefix: str, above: list[tarfile.TarInfo]) -> None:
+    """A bundle's tar as a layer: its names below the prefix."""
+    below = prefix.lstrip("/")
+    with tarfile.open(source) as read, tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as out:
+        top = tarfile.TarInfo(below)
+        top.type, top.mode = tarfile.DIRTYPE, 0o755
+        for member in [*above, top]:
+            out.addfile(member)
+        for member in read:
+            member.name = f"{below}/{member.name}"
+            if member.islnk():
+                member.linkname = f"{below}/{member.linkname}"
+            out.addfile(member, read.extractfile(member) if member.isreg() else None)
+
+
+def config(about: dict[str, Any], past: list[dict[str, Any]], layer: Path, bundle: Bundle) -> dict[str, Any]:
+    """The new image's configuration: the base's in every field, a layer and a line of history more."""
+    kept = about.get("Config") or {}
+    labels = {**(kept.get("Labels") or {}), **labels_of(bundle, str(about["Id"]))}
+    made: dict[str, Any] = {
+        "architecture": about["Architecture"],
+        "os": about.get("Os") or "linux",
+        "created": about.get("Created"),
+        "author": about.get("Author") or None,
+        "variant": about.get("Variant") or None,
+        "os.version": about.get("OsVersion") or None,
+        "config": {**kept, "Labels": labels},
+        "rootfs": {"type": "layers", "diff_ids": [*about["RootFS"]["Layers"], f"sha256:{bundles.sha256(layer)}"]},
+        "history": [
+            *history(past, len(about["RootFS"]["Layers"])),
+            {"created": about.get("Created"), "created_by": f"taskgate: runtime {bundle.digest} in {bundle.prefix}"},
+        ],
+    }
+    return {name: value for name, value in made.items() if value is not None}
+
+
+def history(past: list[dict[str, Any]], layers: int) -> list[dict[str, Any]]:
+    """The history API's lines, newest first, as a configuration has them. It does not say which made a layer.
+
+    A size above zero means one; where that is not enough, so do the first of those that could have made one.
+    """
+    lines = list(reversed(past))
+    full = [number for number, line in enumerate(lines) if line.get("Size")]
+    maybe = [n for n, line in enumerate(lines) if n not in full and not _idle(line.get("CreatedBy") or "")]
+    full = sorted([*full, *maybe[: max(0, layers - len(full))]])
+    if len(full) != layers:
+        # An engine refuses a history that names more layers than there are.
+        full = full[:layers]
+    told = []
+    for number, line in enumerate(lines):
+        one: dict[str, Any] = {"created_by": line.get("CreatedBy") or ""}
+        if (line.get("Created") or 0) > 0:
+            one["created"] = datetime.fromtimestamp(line["Created"]).astimezone().isoformat()
+        if line.get("Comment"):
+            one["comment"] = line["Comment"]
+        if number not in full:
+            one["empty_layer"] = True
+        told.append(one)
+    return told
+
+
+def _idle(command: str) -> bool:
+    """Does a Dockerfile's instruction only change the configuration?"""
+    return bool(re.search(r"#\(nop\)\s+(?!COPY|ADD|WORKDIR)|^(?:CMD|ENTRYPOINT|ENV|LABEL|USER|EXPOSE|ARG)\b", command))
+
+
+def _load(engine: Engine, about: dict[str, Any], base_layers: list[str], layer: Path, tag: str) -> None:
+    data = json.dumps(about).encode()
+    name = f"{hashlib.sha256(data).hexdigest()}.json"
+    names = [f"base-{number}/layer.tar" for number in range(len(base_layers))]
+    manifest = json.dumps([{"Config": name, "RepoTags": [tag], "Layers": [*names, "runtime/layer.tar"]}]).encode()
+    api = engine.api
+    with tempfile.TemporaryFile() as file:
+        with tarfile.open(fileobj=file, mode="w") as tar:
+            for entry, content in ((name, data), ("manifest.json", manifest)):
+                member = tarfile.TarInfo(entry)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+            tar.add(layer, "runtime/layer.tar")
+        file.seek(0)
+        api.timeout = LOAD_SECONDS
+        try:
+            with faults.translated(f"loading {tag}"):
+                for event in api.load_image(file):  # type: ignore[no-untyped-call]
+                    if "error" in event:
+                        raise BundleError(f"the engine refused the layer: {str(event['error'])[:2000]}")
+        except docker.errors.ImageLoadError as error:
+            raise BundleError(f"the engine refused the layer: {error}") from error
+        finally:
+            api.timeout = 60

@@ -1,0 +1,53 @@
+"""What no manifest uses any more: bundles in the cache, volumes and injected images on the engine."""
+
+from __future__ import annotations
+
+import docker.errors
+
+from taskgate.harness import faults
+from taskgate.harness.engine import Engine
+from taskgate.harness.errors import InfraError
+from taskgate.harness.runtime import layer, sources, volume
+from taskgate.harness.runtime.bundle import Store
+from taskgate.harness.task import Task
+
+
+def used(engine: Engine, store: Store, tasks: list[Task]) -> set[str]:
+    """The names of the bundles that these tasks use. Nothing is built: what is not there is not used."""
+    names = set()
+    for runtime, platform in {(task.runtime, task.platform) for task in tasks if task.runtime}:
+        assert runtime is not None
+        if runtime.mode == "present":
+            names.add(f"{(runtime.path or '').rpartition('/')[2]}-{'-'.join(platform.split('/')[:2])}")
+        elif known := sources.known(engine, store, runtime, platform):
+            names.add(known.name)
+    return names
+
+
+def prune(engine: Engine, store: Store, tasks: list[Task], *, dry: bool = False) -> list[str]:
+    """Remove what is not used, and say what that was. What a container still uses stays. Raises InfraError."""
+    keep = used(engine, store, tasks)
+    said = []
+    for name, bundle in layer.images(engine).items():
+        if bundle not in keep and (dry or _remove_image(engine, name)):
+            said.append(f"image {name}")
+    for name in volume.volumes(engine):
+        if name.removeprefix("taskgate-runtime-") not in keep and (dry or volume.remove(engine, name)):
+            said.append(f"volume {name}")
+    for bundle_kept in store.all():
+        if bundle_kept.name not in keep:
+            if not dry:
+                store.remove(bundle_kept)
+            said.append(f"bundle {bundle_kept.name} ({bundle_kept.size >> 20} MiB)")
+    return said
+
+
+def _remove_image(engine: Engine, name: str) -> bool:
+    try:
+        with faults.translated(f"removing {name}"):
+            engine.api.remove_image(name)
+    except InfraError as error:
+        if isinstance(error.__cause__, docker.errors.APIError) and error.__cause__.status_code in (404, 409):
+            return False
+        raise
+    return True

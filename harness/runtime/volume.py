@@ -1,0 +1,94 @@
+"""Mode `mount`: one volume a bundle, filled once, mounted read-only into every container."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+import docker.errors
+
+from taskgate.harness import faults, owner
+from taskgate.harness.engine import Engine
+from taskgate.harness.errors import InfraError
+from taskgate.harness.runtime.bundle import Bundle, Store
+from taskgate.harness.runtime.scratch import scratch
+
+LABEL = f"{owner.LABEL}.runtime"
+MARK = ".taskgate-complete"
+
+
+def name_of(bundle: Bundle) -> str:
+    return f"taskgate-runtime-{bundle.name}"
+
+
+def bind(bundle: Bundle) -> str:
+    """The mount as the engine's `Binds` has it. Nothing of the image's is copied in, nothing can be written."""
+    return f"{name_of(bundle)}:{bundle.prefix}:ro,nocopy"
+
+
+def ensure(engine: Engine, bundle: Bundle, store: Store) -> None:
+    """Have the volume on the engine, whole. Raises InfraError, NoSpace."""
+    with store.lock(f"volume-{bundle.name}"), store.tar(bundle).open("rb") as file:
+        fill(engine, bundle, file)
+
+
+def fill(engine: Engine, bundle: Bundle, tar: io.BufferedReader) -> None:
+    """Fill it unless it is whole already: the mark in it is written last."""
+    api, volume = engine.api, name_of(bundle)
+    image = scratch(engine, engine.platform.split("/")[1])
+    with faults.translated("making the runtime's volume"):
+        api.create_volume(volume, labels={LABEL: bundle.digest})
+        created = api.create_container(
+            image,
+            entrypoint=["none"],
+            labels=owner.labels(owner.new_session(), 600),
+            host_config=api.create_host_config(binds=[f"{volume}:{bundle.prefix}:nocopy"]),
+        )
+    try:
+        if _whole(engine, created["Id"], bundle):
+            return
+        with faults.translated("filling the runtime's volume"):
+            api.put_archive(created["Id"], bundle.prefix, tar)
+            api.put_archive(created["Id"], bundle.prefix, _mark(bundle))
+    finally:
+        engine.remove(created["Id"])
+
+
+def volumes(engine: Engine) -> dict[str, str]:
+    """The runtimes' volumes on the engine: name to digest."""
+    with faults.translated("listing volumes"):
+        found = engine.api.volumes(filters={"label": LABEL}).get("Volumes") or ()
+    return {volume["Name"]: (volume.get("Labels") or {}).get(LABEL, "") for volume in found}
+
+
+def remove(engine: Engine, volume: str) -> bool:
+    """Remove one; False if a container still uses it."""
+    try:
+        with faults.translated("removing a volume"):
+            engine.api.remove_volume(volume)
+    except InfraError as error:
+        if isinstance(error.__cause__, docker.errors.APIError) and error.__cause__.status_code == 409:
+            return False
+        raise
+    return True
+
+
+def _whole(engine: Engine, container: str, bundle: Bundle) -> bool:
+    try:
+        with faults.translated("looking into the runtime's volume"):
+            chunks, _ = engine.api.get_archive(container, f"{bundle.prefix}/{MARK}")
+            chunks.close()
+    except InfraError as error:
+        if isinstance(error.__cause__, docker.errors.NotFound):
+            return False
+        raise
+    return True
+
+
+def _mark(bundle: Bundle) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        member = tarfile.TarInfo(MARK)
+        member.size = len(bundle.digest)
+        tar.addfile(member, io.BytesIO(bundle.digest.encode()))
+    return out.getvalue()
