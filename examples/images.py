@@ -65,21 +65,26 @@ def connect() -> DockerClient:
     return docker.DockerClient(base_url=host.url, tls=host.tls or False, timeout=TIMEOUT, version="auto")
 
 
-def base(client: DockerClient) -> str:
-    """A minimal Debian with git and Python, made once an engine; about a quarter of a minute."""
-    with _lock("base"):
+def base(client: DockerClient, suite: str | None = None) -> str:
+    """A minimal Debian with git and Python, made once an engine; about a quarter of a minute.
+
+    `suite`: its release; None: this host's, or bookworm where that is no Debian.
+    """
+    tag = f"taskgate-demo/{suite}:1" if suite else BASE
+    with _lock(tag):
         try:
-            client.images.get(BASE)
+            client.images.get(tag)
         except docker.errors.ImageNotFound:
-            _load(client, BASE, _debian(), client.version()["Arch"])
-    return BASE
+            _load(client, tag, _debian(suite), client.version()["Arch"])
+    return tag
 
 
-def _debian() -> bytes:
+def _debian(suite: str | None) -> bytes:
     if not shutil.which("mmdebstrap"):
         sys.exit("The base image is made by mmdebstrap, which is not installed.\nRun: apt-get install mmdebstrap")
     os_release = platform.freedesktop_os_release()
-    suite = os_release.get("VERSION_CODENAME", "bookworm") if os_release["ID"] == "debian" else "bookworm"
+    here = os_release.get("VERSION_CODENAME", "bookworm") if os_release["ID"] == "debian" else "bookworm"
+    suite = suite or here
     command = ["mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", suite, "-"]
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode:

@@ -55,11 +55,13 @@ def registry() -> Iterator[int]:
 
 
 class Proxy:
-    """Forwards to the registry; `fault` may answer a request itself. `seen` holds (method, path) of all."""
+    """Forwards to the registry; `fault` may answer a request itself. `seen` holds (method, path) of all, `received` the
+    bytes that were sent to it."""
 
     def __init__(self, behind: int) -> None:
         self.fault: Fault | None = None
         self.seen: list[tuple[str, str]] = []
+        self.received = 0
         proxy = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -70,8 +72,10 @@ class Proxy:
                 if proxy.fault and proxy.fault(self):
                     return
                 inner = http.client.HTTPConnection("127.0.0.1", behind, timeout=60)
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                inner.request(self.command, self.path, body, dict(self.headers))
+                body = self.body()
+                headers = {k: v for k, v in self.headers.items() if k.lower() != "transfer-encoding"}
+                proxy.received += len(body)
+                inner.request(self.command, self.path, body, {**headers, "Content-Length": str(len(body))})
                 answer = inner.getresponse()
                 data = answer.read()
                 self.send_response(answer.status)
@@ -84,6 +88,16 @@ class Proxy:
                 if self.command != "HEAD":
                     self.wfile.write(data)
                 inner.close()
+
+            def body(self) -> bytes:
+                if self.headers.get("Transfer-Encoding") != "chunked":
+                    return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                parts = []
+                while size := int(self.rfile.readline().split(b";")[0], 16):
+                    parts.append(self.rfile.read(size))
+                    self.rfile.readline()
+                self.rfile.readline()
+                return b"".join(parts)
 
             do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do
 

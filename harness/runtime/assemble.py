@@ -229,6 +229,11 @@ class Assembly:
             if name.startswith("libcrypto.so"):
                 # An image's openssl.cnf may be for another version, and would be read before anything is.
                 data = self.replaced(data, b"openssl.cnf\0", b"taskgat.cnf\0", name)
+            elif name == "libc.so.6":
+                # Locales and character sets of the image's C library, which is another.
+                data, count = re.subn(rb"/usr(/lib/locale|/lib/[a-z0-9_]+-linux-gnu/gconv)", rb"/nil\1", data)
+                if count < 2:
+                    sys.exit("the C library's own folders are not where they were expected")
             target.write_bytes(data)
 
     def elves(self) -> "list[Path]":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import tarfile
@@ -50,7 +49,7 @@ def keep(folder: Path, bundle: Bundle, base: str) -> Path:
 def build(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | None = None) -> str:
     """The id of the image `base` with the bundle in it, built unless it is there. Raises BundleError, InfraError."""
     tag = tag or layer.tag_of(bundle, base)
-    with store.lock(f"layer-{hashlib.sha256(tag.encode()).hexdigest()[:24]}"):
+    with layer.making(store, tag):
         if known := layer.made(engine, tag, bundle, base):
             return known
         said: list[str] = []

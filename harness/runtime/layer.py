@@ -12,6 +12,7 @@ import json
 import re
 import tarfile
 import tempfile
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -44,21 +45,28 @@ def append(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | N
     with faults.translated(f"inspecting {base}"):
         about = engine.api.inspect_image(base)  # type: ignore[no-untyped-call]
         past = engine.api.history(base)  # type: ignore[no-untyped-call]
-    with store.lock(f"layer-{hashlib.sha256(tag.encode()).hexdigest()[:24]}"):
+    with making(store, tag), tempfile.TemporaryDirectory(prefix="taskgate-") as name:
         if known := made(engine, tag, bundle, base):
             return known
-        with tempfile.TemporaryDirectory(prefix="taskgate-") as name:
-            layer = Path(name) / "layer.tar"
-            lay(store.tar(bundle), layer, bundle.prefix, parents(engine, base, bundle.prefix))
-            try:
-                _load(engine, config(about, past, layer, bundle), about["RootFS"]["Layers"], layer, tag)
-            except BundleError as error:
-                if not re.search(r"layer not found|not found|no such file|lstat|unexpected EOF", str(error), re.I):
-                    raise
-                return dockerfile.build(engine, bundle, store, base, tag)
+        layer = Path(name) / "layer.tar"
+        lay(store.tar(bundle), layer, bundle.prefix, parents(engine, base, bundle.prefix))
+        refused = None
+        try:
+            _load(engine, config(about, past, layer, bundle), about["RootFS"]["Layers"], layer, tag)
+        except BundleError as error:
+            refused = error
+    if refused:
+        if not re.search(r"layer not found|no such file|lstat|unexpected EOF", str(refused), re.I):
+            raise refused
+        return dockerfile.build(engine, bundle, store, base, tag)
     if known := made(engine, tag, bundle, base):
         return known
     raise BundleError(f"the engine took the layer for {base}, but has no image {tag}")
+
+
+def making(store: Store, tag: str) -> AbstractContextManager[None]:
+    """Held while an image is made, so that one process makes it and the others wait."""
+    return store.lock(f"layer-{hashlib.sha256(tag.encode()).hexdigest()[:24]}")
 
 
 def made(engine: Engine, tag: str, bundle: Bundle, base: str) -> str | None:
