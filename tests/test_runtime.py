@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import docker.errors
 import pytest
 
 from examples import images
@@ -378,14 +379,6 @@ def test_a_tar_that_leads_out_is_refused(engine: Engine, tmp_path: Path, name: s
 # Layers.
 
 
-@pytest.fixture
-def forgotten(client: Any) -> Iterator[None]:
-    """Images that were made before don't count."""
-    for image in client.images.list(filters={"label": layer.LABEL}):
-        client.images.remove(image.id, force=True)
-    yield
-
-
 def test_a_layer_keeps_everything_of_its_base(engine: Engine, client: Any, sound: str, bundle: Bundle) -> None:
     lines = (
         'ENTRYPOINT ["/bin/odd", "entry"]\nCMD ["a b"]\nENV X="y z" EMPTY=\nUSER dev\nLABEL k="v \\"q\\""\n'
@@ -425,7 +418,7 @@ def test_only_the_runtimes_files_are_added(engine: Engine, client: Any, bases: d
 
 
 def test_a_store_that_refuses_the_layer_is_given_a_build(
-    engine: Engine, client: Any, bases: dict[str, str], bundle: Bundle, forgotten: None, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, client: Any, bases: dict[str, str], bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """containerd's store says `layer not found`; here the engine says it, as the base's layers are misnamed."""
     real = layer._load
@@ -435,7 +428,10 @@ def test_a_store_that_refuses_the_layer_is_given_a_build(
         real(engine, {**about, "rootfs": {"type": "layers", "diff_ids": layers}}, *rest)
 
     monkeypatch.setattr(layer, "_load", misnamed)
-    made = client.images.get(layer.append(engine, bundle, Store(), client.images.get(bases["bookworm"]).id))
+    tag = "taskgate-test/rt-refused:1"
+    with contextlib.suppress(docker.errors.ImageNotFound):
+        client.images.remove(tag)
+    made = client.images.get(layer.append(engine, bundle, Store(), client.images.get(bases["bookworm"]).id, tag))
     assert "COPY" in made.history()[1]["CreatedBy"]
     assert made.attrs["RootFS"]["Layers"][:-1] == client.images.get(bases["bookworm"]).attrs["RootFS"]["Layers"]
 
