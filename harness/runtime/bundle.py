@@ -93,8 +93,8 @@ class Store:
         files.write(self.folder / "keys" / key, bundle.name.encode())
 
     def remove(self, bundle: Bundle) -> None:
-        (self.folder / f"{bundle.name}.json").unlink(missing_ok=True)
-        self.tar(bundle).unlink(missing_ok=True)
+        for path in [self.folder / f"{bundle.name}.json", *self.folder.glob(f"{bundle.name}.*")]:
+            path.unlink(missing_ok=True)
 
     def _read(self, path: Path) -> Bundle:
         data: dict[str, Any] = json.loads(path.read_text())

@@ -26,8 +26,10 @@ def text(bundle: Bundle, base: str) -> str:
     Two stages: the bundle's tar is unpacked in the first, so that the second is a plain COPY and one layer.
     """
     labels = " ".join(f"{json.dumps(k)}={json.dumps(v)}" for k, v in layer.labels_of(bundle, base).items())
+    stage = f"{json.dumps(layer.LABEL)}={json.dumps(bundle.name)}"
     return (
-        f"FROM scratch AS runtime\nADD {json.dumps(['runtime.tar', bundle.prefix + '/'])}\n\n"
+        # Labelled too, so that what the first stage leaves behind is found when it is pruned.
+        f"FROM scratch AS runtime\nLABEL {stage}\nADD {json.dumps(['runtime.tar', bundle.prefix + '/'])}\n\n"
         f"FROM {_name(base)}\nCOPY --from=runtime {json.dumps([bundle.prefix, bundle.prefix])}\nLABEL {labels}\n"
     )
 

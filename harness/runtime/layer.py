@@ -7,20 +7,19 @@ chain of digests. A store that refuses that (containerd's) is given a build inst
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 import tarfile
-import tempfile
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import docker.errors
 
-from taskgate.harness import faults, owner
-from taskgate.harness.engine import Engine
+from taskgate.harness import faults, files, owner
+from taskgate.harness.engine import CALL_SECONDS, Engine
 from taskgate.harness.errors import BundleError, InfraError, StartFailed
 from taskgate.harness.runtime import bundle as bundles
 from taskgate.harness.runtime.bundle import Bundle, Store
@@ -45,16 +44,15 @@ def append(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | N
     with faults.translated(f"inspecting {base}"):
         about = engine.api.inspect_image(base)  # type: ignore[no-untyped-call]
         past = engine.api.history(base)  # type: ignore[no-untyped-call]
-    with making(store, tag), tempfile.TemporaryDirectory(prefix="taskgate-") as name:
+    with making(store, tag):
         if known := made(engine, tag, bundle, base):
             return known
-        layer = Path(name) / "layer.tar"
-        lay(store.tar(bundle), layer, bundle.prefix, parents(engine, base, bundle.prefix))
         refused = None
-        try:
-            _load(engine, config(about, past, layer, bundle), about["RootFS"]["Layers"], layer, tag)
-        except BundleError as error:
-            refused = error
+        with laid(engine, bundle, store, base) as (layer, digest):
+            try:
+                _load(engine, config(about, past, digest, bundle), about["RootFS"]["Layers"], layer, tag)
+            except BundleError as error:
+                refused = error
     if refused:
         if not re.search(r"layer not found|no such file|lstat|unexpected EOF", str(refused), re.I):
             raise refused
@@ -98,12 +96,29 @@ def labels_of(bundle: Bundle, base: str) -> dict[str, str]:
     return {LABEL: f"{bundle.name} {bundle.prefix} {base}"}
 
 
+@contextmanager
+def laid(engine: Engine, bundle: Bundle, store: Store, base: str) -> Iterator[tuple[Path, str]]:
+    """The bundle as a layer's tar, and its SHA-256. Of taskgate's own it is the same on every image, and kept."""
+    if Path(bundle.prefix).parent != Path(bundles.ROOT):
+        with store.scratch() as path:
+            lay(store.tar(bundle), path, bundle.prefix, parents(engine, base, bundle.prefix))
+            yield path, bundles.sha256(path)
+        return
+    kept = store.folder / f"{bundle.name}.layer.tar"
+    digest = kept.with_suffix(".sha256")
+    with store.lock(f"lay-{bundle.name}"):
+        if not digest.exists() or not kept.exists():
+            top = tarfile.TarInfo(bundles.ROOT.lstrip("/"))
+            top.type, top.mode = tarfile.DIRTYPE, 0o755
+            with store.scratch() as path:
+                lay(store.tar(bundle), path, bundle.prefix, [top])
+                path.replace(kept)
+            files.write(digest, bundles.sha256(kept).encode())
+    yield kept, digest.read_text()
+
+
 def parents(engine: Engine, base: str, prefix: str) -> list[tarfile.TarInfo]:
     """The folders above the prefix as the image has them, so that the new layer changes nothing of them."""
-    if Path(prefix).parent == Path(bundles.ROOT):
-        top = tarfile.TarInfo(bundles.ROOT.lstrip("/"))
-        top.type, top.mode = tarfile.DIRTYPE, 0o755
-        return [top]
     with faults.translated(f"making a container of {base}"):
         created = engine.api.create_container(
             base, entrypoint=["none"], labels=owner.labels(owner.new_session(), LOAD_SECONDS)
@@ -157,7 +172,7 @@ def lay(source: Path, target: Path, prefix: str, above: list[tarfile.TarInfo]) -
             out.addfile(member, read.extractfile(member) if member.isreg() else None)
 
 
-def config(about: dict[str, Any], past: list[dict[str, Any]], layer: Path, bundle: Bundle) -> dict[str, Any]:
+def config(about: dict[str, Any], past: list[dict[str, Any]], digest: str, bundle: Bundle) -> dict[str, Any]:
     """The new image's configuration: the base's in every field, a layer and a line of history more."""
     kept = about.get("Config") or {}
     labels = {**(kept.get("Labels") or {}), **labels_of(bundle, str(about["Id"]))}
@@ -169,7 +184,7 @@ def config(about: dict[str, Any], past: list[dict[str, Any]], layer: Path, bundl
         "variant": about.get("Variant") or None,
         "os.version": about.get("OsVersion") or None,
         "config": {**kept, "Labels": labels},
-        "rootfs": {"type": "layers", "diff_ids": [*about["RootFS"]["Layers"], f"sha256:{bundles.sha256(layer)}"]},
+        "rootfs": {"type": "layers", "diff_ids": [*about["RootFS"]["Layers"], f"sha256:{digest}"]},
         "history": [
             *history(past, len(about["RootFS"]["Layers"])),
             {"created": about.get("Created"), "created_by": f"taskgate: runtime {bundle.digest} in {bundle.prefix}"},
@@ -214,21 +229,28 @@ def _load(engine: Engine, about: dict[str, Any], base_layers: list[str], layer: 
     names = [f"base-{number}/layer.tar" for number in range(len(base_layers))]
     manifest = json.dumps([{"Config": name, "RepoTags": [tag], "Layers": [*names, "runtime/layer.tar"]}]).encode()
     api = engine.api
-    with tempfile.TemporaryFile() as file:
-        with tarfile.open(fileobj=file, mode="w") as tar:
-            for entry, content in ((name, data), ("manifest.json", manifest)):
-                member = tarfile.TarInfo(entry)
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
-            tar.add(layer, "runtime/layer.tar")
-        file.seek(0)
-        api.timeout = LOAD_SECONDS
-        try:
-            with faults.translated(f"loading {tag}"):
-                for event in api.load_image(file):  # type: ignore[no-untyped-call]
-                    if "error" in event:
-                        raise BundleError(f"the engine refused the layer: {str(event['error'])[:2000]}")
-        except docker.errors.ImageLoadError as error:
-            raise BundleError(f"the engine refused the layer: {error}") from error
-        finally:
-            api.timeout = 60
+    api.timeout = LOAD_SECONDS
+    try:
+        with faults.translated(f"loading {tag}"):
+            for event in api.load_image(_archive({name: data, "manifest.json": manifest}, layer)):  # type: ignore[no-untyped-call]
+                if "error" in event:
+                    raise BundleError(f"the engine refused the layer: {str(event['error'])[:2000]}")
+    except docker.errors.ImageLoadError as error:
+        raise BundleError(f"the engine refused the layer: {error}") from error
+    finally:
+        api.timeout = CALL_SECONDS
+
+
+def _archive(small: dict[str, bytes], layer: Path) -> Iterator[bytes]:
+    """A tar of these and the layer, in pieces: nothing is copied first."""
+    for name, data in small.items():
+        member = tarfile.TarInfo(name)
+        member.size = len(data)
+        yield member.tobuf() + data + bytes(-len(data) % tarfile.BLOCKSIZE)
+    member = tarfile.TarInfo("runtime/layer.tar")
+    member.size = layer.stat().st_size
+    yield member.tobuf(tarfile.GNU_FORMAT)
+    with layer.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            yield chunk
+    yield bytes(-member.size % tarfile.BLOCKSIZE) + bytes(2 * tarfile.BLOCKSIZE)
