@@ -48,7 +48,8 @@ def classic(client: Any, unpacked: Path, bundle: Bundle, base: str, tag: str) ->
 
 def disk(client: Any) -> int:
     about = client.api.df()
-    return int(about["LayersSize"]) + sum(one["UsageData"]["Size"] for one in about.get("Volumes") or ())
+    volumes = sum(int(one["UsageData"]["Size"]) for one in about.get("Volumes") or ())
+    return int(about["LayersSize"]) + volumes
 
 
 def start(client: Any, image: str, command: list[str], binds: list[str]) -> float:
@@ -95,7 +96,7 @@ def main() -> None:
                     way(base, f"taskgate-bench/{mode}-{number}:1")
                 taken[mode] = time.perf_counter() - begun, disk(client) - before
                 for image in client.images.list(filters={"reference": f"taskgate-bench/{mode}-*"}):
-                    client.images.remove(image.id, force=True)
+                    client.images.remove(str(image.id), force=True)
                 client.images.prune()
             for mode in modes:
                 seconds, size = taken[mode]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from collections.abc import Iterator
@@ -10,12 +11,17 @@ from typing import Any
 import docker
 import pytest
 
+from examples import images
 from taskgate.checks import registry
 from taskgate.harness import owner
 from taskgate.harness.engine import Engine
 from taskgate.harness.gate import Gate as Judge
+from taskgate.harness.runtime import sources
+from taskgate.harness.runtime.bundle import Store
+from taskgate.harness.runtime.spec import Runtime
+from taskgate.harness.task import Agent, Task
 from tests import engines
-from tests.conftest import Gate
+from tests.conftest import CLONE, Gate
 from tests.corpus import CASES
 from tests.test_corpus import mistake, task_of
 
@@ -69,3 +75,18 @@ def test_a_run(gate: Gate, client: Any, sound: str, podman: engines.Daemon) -> N
     assert run.status == 0, run.output
     again = gate(text, "-n", "2", f"--docker-host={podman.url}")
     assert again.status == 0 and all(task["cached"] for task in again.tasks.values())
+
+
+def test_the_runtime(client: Any, podman: engines.Daemon, engine: Engine) -> None:
+    """Made on one engine, brought into an empty image on the other: mounted, and as a layer or its stand-in."""
+    runtime = Runtime(builder=images.base(client), agent=str(CLONE / "examples/agent.py"))
+    sources.resolve(engine, Store(), runtime, engine.platform)
+    empty = images.load(client, "taskgate-test/rt-empty:1", {}, client.version()["Arch"])
+    _copy(client, podman, [empty])
+    there = Judge(lambda: Engine(podman.url), registry.load(), session=owner.new_session())
+    for mode in ("mount", "layer"):
+        task = Task("one", empty, repo_path=None, workdir="/", agent=Agent(module="agent"), pull="never")
+        given = dataclasses.replace(runtime, mode=mode)
+        record = there.judge(dataclasses.replace(task, runtime=given, checks={"tmp": "off"}))
+        assert record.verdict == "healthy", (mode, record)
+    there.close()

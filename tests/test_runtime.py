@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import os
 import subprocess
 import tarfile
 from pathlib import Path
@@ -17,7 +18,7 @@ from examples import images
 from taskgate.checks import registry
 from taskgate.harness import owner
 from taskgate.harness.engine import Engine
-from taskgate.harness.errors import BundleError, InfraError, UsageError
+from taskgate.harness.errors import BundleError, InfraError, NoSpace, UsageError
 from taskgate.harness.gate import Gate
 from taskgate.harness.runtime import builder, layer, proof, sources, volume
 from taskgate.harness.runtime.bundle import Bundle, Store
@@ -463,3 +464,27 @@ def test_a_link_above_it_is_the_images_fault(judge: Any, client: Any, sound: str
     assert (record.verdict, record.check) == ("broken", "container_start") and "/opt is no folder" in (
         record.reason or ""
     )
+
+
+def test_a_full_disk_leaves_nothing_half_made(engine: Engine, client: Any, tmp_path: Path) -> None:
+    """A volume with room for a few pages, on which the engine says ENOSPC for real."""
+    (tmp_path / "thing/bin").mkdir(parents=True)
+    (tmp_path / "thing/bin/big").write_bytes(os.urandom(2_000_000))
+    store = Store(tmp_path / "s")
+    made = sources.resolve(engine, store, Runtime(directory=str(tmp_path / "thing")), engine.platform)
+    name = volume.name_of(made)
+    # Held by a container, as the engine forgets a tmpfs that nobody has mounted.
+    small = {"type": "tmpfs", "device": "tmpfs", "o": "size=200k"}
+    client.volumes.create(name, driver_opts=small)
+    base = images.base(client)
+    holder = client.containers.run(base, ["sleep", "300"], volumes={name: {"bind": "/v"}}, detach=True)
+    try:
+        with pytest.raises(NoSpace):
+            volume.ensure(engine, made, store)
+        assert holder.exec_run(["ls", f"/v/{volume.MARK}"]).exit_code != 0
+    finally:
+        holder.remove(force=True)
+        client.volumes.get(name).remove()
+    # With room again it is made whole.
+    volume.ensure(engine, made, store)
+    assert volume.remove(engine, name)
