@@ -88,5 +88,5 @@ def test_the_runtime(client: Any, podman: engines.Daemon, engine: Engine) -> Non
         task = Task("one", empty, repo_path=None, workdir="/", agent=Agent(module="agent"), pull="never")
         given = dataclasses.replace(runtime, mode=mode)
         record = there.judge(dataclasses.replace(task, runtime=given, checks={"tmp": "off"}))
-        assert record.verdict == "healthy", (mode, record)
+        assert record.verdict == "healthy", (mode, record.reason)
     there.close()

@@ -20,13 +20,16 @@ import docker.errors
 
 from taskgate.harness import faults, files, owner
 from taskgate.harness.engine import CALL_SECONDS, Engine
-from taskgate.harness.errors import BundleError, InfraError, StartFailed
+from taskgate.harness.errors import BundleError, InfraError, NoSpace, StartFailed
 from taskgate.harness.runtime import bundle as bundles
 from taskgate.harness.runtime.bundle import Bundle, Store
 
 LABEL = f"{owner.LABEL}.runtime"
 REPOSITORY = "taskgate/injected"
 LOAD_SECONDS = 600
+# What engines say of a base layer that they would have to find themselves: Docker, containerd's store, Podman.
+REFUSED = re.compile(r"layer not found|no such file|lstat|unexpected EOF|layer tarfiles are missing", re.I)
+UNKNOWN = "1970-01-01T00:00:00Z"
 
 
 def tag_of(bundle: Bundle, base: str) -> str:
@@ -43,7 +46,7 @@ def append(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | N
         return known
     with faults.translated(f"inspecting {base}"):
         about = engine.api.inspect_image(base)  # type: ignore[no-untyped-call]
-        past = engine.api.history(base)  # type: ignore[no-untyped-call]
+    past = _history(engine, base)
     with making(store, tag):
         if known := made(engine, tag, bundle, base):
             return known
@@ -54,12 +57,23 @@ def append(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | N
             except BundleError as error:
                 refused = error
     if refused:
-        if not re.search(r"layer not found|no such file|lstat|unexpected EOF", str(refused), re.I):
+        if not REFUSED.search(str(refused)):
             raise refused
         return dockerfile.build(engine, bundle, store, base, tag)
     if known := made(engine, tag, bundle, base):
         return known
     raise BundleError(f"the engine took the layer for {base}, but has no image {tag}")
+
+
+def _history(engine: Engine, base: str) -> list[dict[str, Any]]:
+    """The history API's lines; none where it fails, as Podman's does for images whose history has no dates."""
+    try:
+        with faults.translated(f"reading the history of {base}"):
+            return list(engine.api.history(base))  # type: ignore[no-untyped-call]
+    except InfraError as error:
+        if isinstance(error.__cause__, docker.errors.APIError):
+            return []
+        raise
 
 
 def making(store: Store, tag: str) -> AbstractContextManager[None]:
@@ -187,7 +201,10 @@ def config(about: dict[str, Any], past: list[dict[str, Any]], digest: str, bundl
         "rootfs": {"type": "layers", "diff_ids": [*about["RootFS"]["Layers"], f"sha256:{digest}"]},
         "history": [
             *history(past, len(about["RootFS"]["Layers"])),
-            {"created": about.get("Created"), "created_by": f"taskgate: runtime {bundle.digest} in {bundle.prefix}"},
+            {
+                "created": about.get("Created") or UNKNOWN,
+                "created_by": f"taskgate: runtime {bundle.digest} in {bundle.prefix}",
+            },
         ],
     }
     return {name: value for name, value in made.items() if value is not None}
@@ -232,13 +249,20 @@ def _load(engine: Engine, about: dict[str, Any], base_layers: list[str], layer: 
     api.timeout = LOAD_SECONDS
     try:
         with faults.translated(f"loading {tag}"):
-            for event in api.load_image(_archive({name: data, "manifest.json": manifest}, layer)):  # type: ignore[no-untyped-call]
-                if "error" in event:
-                    raise BundleError(f"the engine refused the layer: {str(event['error'])[:2000]}")
-    except docker.errors.ImageLoadError as error:
-        raise BundleError(f"the engine refused the layer: {error}") from error
+            try:
+                for event in api.load_image(_archive({name: data, "manifest.json": manifest}, layer)):  # type: ignore[no-untyped-call]
+                    if "error" in event:
+                        raise refusal(str(event["error"]))
+            except (docker.errors.ImageLoadError, docker.errors.APIError) as error:
+                raise refusal(str(error)) from error
     finally:
         api.timeout = CALL_SECONDS
+
+
+def refusal(words: str) -> InfraError:
+    """What an engine's refusal to load an image means."""
+    kind = NoSpace if faults.NO_SPACE.search(words) else BundleError
+    return kind(f"the engine refused the layer: {words[:2000]}")
 
 
 def _archive(small: dict[str, bytes], layer: Path) -> Iterator[bytes]:
