@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 
 # System packages that only the project's own tests need.
-TEST_PACKAGES = mmdebstrap busybox-static docker-registry chromium chromium-driver podman crun musl-tools \
+TEST_PACKAGES = mmdebstrap busybox-static docker-registry chromium chromium-driver podman crun catatonit musl-tools \
   qemu-user-static
 PYTEST = .venv/bin/pytest
 PYTEST_ARGS ?= -n 2 --dist worksteal

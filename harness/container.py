@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import tarfile
 
 import docker.errors
 from docker.types import Healthcheck, LogConfig
 
-from taskgate.harness import faults, owner
+from taskgate.harness import archiveapi, faults, owner
 from taskgate.harness.engine import Engine, Image
 from taskgate.harness.errors import EngineTimeout, InfraError, StartFailed
 from taskgate.harness.runtime.placement import Placement
@@ -111,35 +110,16 @@ class Container:
         Needs no shell, no tar, and not even a started container.
         """
         try:
-            with faults.translated(f"reading {path}"):
-                chunks, _ = self._engine.api.get_archive(self.id, path)
-                data = io.BytesIO()
-                for chunk in chunks:
-                    data.write(chunk)
-                    if data.tell() > READ_LIMIT:
-                        break
-        except InfraError as error:
-            if isinstance(error.__cause__, docker.errors.NotFound):
-                return None
-            raise
-        data.seek(0)
-        with contextlib.suppress(tarfile.TarError), tarfile.open(fileobj=data) as archive:
-            for member in archive:
-                if member.isreg() and (file := archive.extractfile(member)):
-                    return file.read(READ_LIMIT)
-        return None
+            with archiveapi.tar(self._engine.api, self.id, path) as archive:
+                member = archive.next()
+                file = archive.extractfile(member) if member and member.isreg() else None
+                return file.read(READ_LIMIT) if file else None
+        except (FileNotFoundError, tarfile.TarError):
+            return None
 
     def exists(self, path: str) -> bool:
         """Is there anything at `path`? Through the archive API."""
-        try:
-            with faults.translated(f"looking for {path}"):
-                chunks, _ = self._engine.api.get_archive(self.id, path)
-                chunks.close()
-        except InfraError as error:
-            if isinstance(error.__cause__, docker.errors.NotFound):
-                return False
-            raise
-        return True
+        return archiveapi.stat(self._engine.api, self.id, path) is not None
 
     def epitaph(self) -> tuple[str, bool]:
         """How the container ended, and whether that is the host's doing rather than the image's."""

@@ -78,3 +78,27 @@ class BundleError(InfraError):
     """A runtime can't be built, or can't be brought into an image."""
 
     transient = False
+
+
+class ScriptFailed(TaskgateError):
+    """A command in a container ended with another status than 0."""
+
+    def __init__(self, exit_code: int, output: str) -> None:
+        super().__init__(f"Script failed with exit code {exit_code}")
+        self.exit_code, self.output = exit_code, output
+
+
+class TransferError(TaskgateError):
+    """A copy into or out of a container was refused: the archive is hostile or damaged, or there is no room."""
+
+
+class BuildFailed(TaskgateError):
+    """An image could not be built; `output` is what the build said."""
+
+    def __init__(self, problem: str, output: str) -> None:
+        super().__init__(problem)
+        self.output = output
+
+
+class ContainerError(TaskgateError):
+    """The engine would not make or start a container; the text holds its words."""

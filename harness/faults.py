@@ -82,10 +82,12 @@ def of_start(message: str) -> TaskgateError:
 
 
 @contextmanager
-def translated(doing: str) -> Iterator[None]:
-    """Turn the docker SDK's errors into ours; `doing` says what failed."""
+def translated(doing: str, *, keep: tuple[type[Exception], ...] | type[Exception] = ()) -> Iterator[None]:
+    """Turn the docker SDK's errors into ours, but for those in `keep`; `doing` says what failed."""
     try:
         yield
+    except keep:
+        raise
     except docker.errors.APIError as error:
         text = explanation(error)
         kind: type[InfraError] = NoSpace if NO_SPACE.search(text) else InfraError

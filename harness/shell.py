@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from taskgate.harness.errors import EngineUnavailable
+from taskgate.harness.frames import STDERR, Frames
 
 KEEP_BYTES = 128 * 1024
 FLOOD_BYTES = 64 * 1024 * 1024
@@ -81,14 +81,10 @@ class Shell:
     """
 
     def __init__(self, sock: Any, stop: Callable[[], None]) -> None:
-        self._raw = sock
-        self._sock = getattr(sock, "_sock", sock)
+        self._frames = Frames(sock)
         self._stop = stop
         self._nonce = secrets.token_hex(16)
         self._count = 0
-        self._frame = b""
-        self._left = 0
-        self._stream = 1
         self._pending = b""
         self.stderr = Excerpt()
 
@@ -128,16 +124,13 @@ class Shell:
         return Result(command, code, kept.text(), time.monotonic() - begun, stopped)
 
     def close(self) -> None:
-        self._raw.close()
+        self._frames.close()
 
     def _send(self, text: str) -> None:
-        self._sock.settimeout(GRACE_SECONDS)
         try:
-            self._sock.sendall(text.encode("utf-8", "surrogateescape"))
-        except (BrokenPipeError, ConnectionResetError) as error:
+            self._frames.send(text.encode("utf-8", "surrogateescape"), GRACE_SECONDS)
+        except BrokenPipeError as error:
             raise ShellDied(self.stderr.text()) from error
-        except OSError as error:
-            raise EngineUnavailable(f"the connection to the container broke: {error}") from error
 
     def _collect(self, number: int, kept: Excerpt, deadline: float, *, flood: bool = True) -> int | None:
         """Read until command `number` has ended: its exit status; None at the deadline or in a flood."""
@@ -165,30 +158,15 @@ class Shell:
 
     def _receive(self, seconds: float) -> bool:
         """Take in what the stream holds; False when nothing came within `seconds`."""
-        self._sock.settimeout(seconds)
-        try:
-            chunk = self._sock.recv(256 * 1024)
-        except TimeoutError:
-            return False
-        except OSError as error:
-            raise EngineUnavailable(f"the connection to the container broke: {error}") from error
-        if not chunk:
+        parts = self._frames.read(seconds)
+        if parts is None:
             raise ShellDied((self._pending.decode("utf-8", "replace") + self.stderr.text()).strip())
-        while chunk:
-            if self._left:
-                part, chunk = chunk[: self._left], chunk[self._left :]
-                self._left -= len(part)
-                if self._stream == 2:
-                    self.stderr.add(part)
-                else:
-                    self._pending += part
+        for stream, part in parts:
+            if stream == STDERR:
+                self.stderr.add(part)
             else:
-                need = 8 - len(self._frame)
-                self._frame, chunk = self._frame + chunk[:need], chunk[need:]
-                if len(self._frame) == 8:
-                    self._stream, self._left = self._frame[0], int.from_bytes(self._frame[4:], "big")
-                    self._frame = b""
-        return True
+                self._pending += part
+        return bool(parts)
 
 
 class Excerpt:

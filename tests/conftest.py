@@ -43,6 +43,24 @@ def sound(client: Any) -> str:
     return images.build(client, "taskgate-test/sound:1", f"FROM {images.base(client)}\n{corpus.BASE}")
 
 
+@pytest.fixture(scope="module", params=["docker", "podman"])
+def library(request: pytest.FixtureRequest, client: Any, sound: str) -> Iterator[Any]:
+    """A client of each engine in turn, with the corpus's base on it."""
+    if request.param == "docker":
+        yield client
+        return
+    import docker
+
+    from tests import engines
+    from tests.library import bring
+
+    with engines.podman() as daemon:
+        made = docker.DockerClient(base_url=daemon.url, version="auto", timeout=120)
+        bring(client, made, sound)
+        yield made
+        made.close()
+
+
 @dataclass
 class Run:
     """What a pytest run in a process of its own gave."""

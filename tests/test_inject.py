@@ -58,9 +58,10 @@ def tidy(client: Any, tmp_path: Path) -> Iterator[None]:
     """What a test makes goes with it: images with a runtime of its own cache in them."""
     yield
     own = {path.stem for path in tmp_path.glob("cache/taskgate/runtimes/*.json")}
-    for image in client.images.list(filters={"label": layer.LABEL}):
-        if image.labels[layer.LABEL].split()[0] in own:
-            client.images.remove(image.id, force=True)
+    # Not images.list: that looks at each one, and another test may have taken it away by then.
+    for image in client.api.images(filters={"label": layer.LABEL}):
+        if image["Labels"][layer.LABEL].split()[0] in own:
+            client.images.remove(image["Id"], force=True)
 
 
 def _tags(client: Any, sound: str, count: int) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,10 +83,9 @@ def test_a_command_that_kills_the_shell_costs_itself_alone(box: Box) -> None:
 
 
 def test_a_flood_is_cut_short(box: Box) -> None:
-    begun = time.monotonic()
     with pytest.raises(CheckStopped, match="printed more than 64 MiB") as stopped:
         box.sh("yes taskgate")
-    assert len(stopped.value.result.out) < 300_000 and stopped.value.result.seconds <= time.monotonic() - begun
+    assert len(stopped.value.result.out) < 300_000
     assert box.sh("echo alive").out == "alive\n"
 
 

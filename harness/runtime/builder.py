@@ -8,7 +8,7 @@ import tempfile
 from importlib import resources
 from pathlib import Path
 
-from taskgate.harness import faults, owner
+from taskgate.harness import archiveapi, faults, owner
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import BundleError, ImageNotFound, PlatformUnavailable, UsageError
 from taskgate.harness.runtime import bundle, proof, site
@@ -107,15 +107,13 @@ def _inputs(folder: Path) -> Path:
 
 def fetch(engine: Engine, container: str, path: str, target: Path) -> None:
     """A file of a container, whatever its size, into a file here. Raises BundleError, InfraError."""
-    with faults.translated(f"reading {path}"):
-        chunks, _ = engine.api.get_archive(container, path)
-        try:
-            with bundle.stream(iter(chunks)) as archive:
-                member = archive.next()
-                source = archive.extractfile(member) if member else None
-                if source is None:
-                    raise BundleError(f"{path} is no file")
-                with target.open("wb") as out:
-                    shutil.copyfileobj(source, out, 1 << 20)
-        except tarfile.TarError as error:
-            raise BundleError(f"{path} came damaged: {error}") from error
+    try:
+        with archiveapi.tar(engine.api, container, path) as archive:
+            member = archive.next()
+            source = archive.extractfile(member) if member else None
+            if source is None:
+                raise BundleError(f"{path} is no file")
+            with target.open("wb") as out:
+                shutil.copyfileobj(source, out, 1 << 20)
+    except (FileNotFoundError, tarfile.TarError) as error:
+        raise BundleError(f"{path} did not come whole: {error}") from error

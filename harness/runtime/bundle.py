@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import tarfile
@@ -147,23 +146,3 @@ def _below(name: str, folder: str) -> str | None:
     if clean == folder:
         return "."
     return clean.removeprefix(f"{folder}/") if clean.startswith(f"{folder}/") else None
-
-
-def stream(chunks: Iterator[bytes]) -> tarfile.TarFile:
-    """A tar that comes in pieces, as the engine's archive API sends it."""
-    return tarfile.open(fileobj=io.BufferedReader(_Pieces(chunks), 1 << 20), mode="r|")
-
-
-class _Pieces(io.RawIOBase):
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks, self._rest = chunks, memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if not self._rest:
-            self._rest = memoryview(next(self._chunks, b""))
-        count = min(len(buffer), len(self._rest))
-        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
-        return count

@@ -18,7 +18,7 @@ from typing import Any
 
 import docker.errors
 
-from taskgate.harness import faults, files, owner
+from taskgate.harness import archiveapi, faults, files, owner
 from taskgate.harness.engine import CALL_SECONDS, Engine
 from taskgate.harness.errors import BundleError, InfraError, NoSpace, StartFailed
 from taskgate.harness.runtime import bundle as bundles
@@ -155,20 +155,15 @@ def parents(engine: Engine, base: str, prefix: str) -> list[tarfile.TarInfo]:
 
 
 def _stat(engine: Engine, container: str, path: Path) -> tarfile.TarInfo | None:
-    try:
-        with faults.translated(f"looking at {path}"):
-            chunks, about = engine.api.get_archive(container, str(path))
-            if about.get("linkTarget"):
-                chunks.close()
-                member = tarfile.TarInfo()
-                member.type = tarfile.SYMTYPE
-                return member
-            with bundles.stream(iter(chunks)) as archive:
-                return archive.next()
-    except InfraError as error:
-        if isinstance(error.__cause__, docker.errors.NotFound):
-            return None
-        raise
+    about = archiveapi.stat(engine.api, container, str(path))
+    if about is None:
+        return None
+    if about.get("linkTarget"):
+        member = tarfile.TarInfo()
+        member.type = tarfile.SYMTYPE
+        return member
+    with archiveapi.tar(engine.api, container, str(path)) as archive:
+        return archive.next()
 
 
 def lay(source: Path, target: Path, prefix: str, above: list[tarfile.TarInfo]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
-from taskgate.harness import faults, owner
+from taskgate.harness import archiveapi, faults, owner
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import BundleError, ImageNotFound, UsageError
 from taskgate.harness.runtime import builder, bundle
@@ -105,14 +105,12 @@ def _from_image(engine: Engine, store: Store, key: str, runtime: Runtime, platfo
         )
     try:
         with store.scratch() as tar:
-            with faults.translated(f"reading {runtime.path} of {runtime.from_image}"):
-                chunks, _ = engine.api.get_archive(created["Id"], runtime.path)
-                with bundle.stream(iter(chunks)) as source:
-                    bundle.rewrite(source, tar, below=Path(runtime.path).name)
+            with archiveapi.tar(engine.api, created["Id"], runtime.path) as source:
+                bundle.rewrite(source, tar, below=Path(runtime.path).name)
             return _keep(
                 store, key, tar, digest=bundle.key(image, runtime.path)[:16], runtime=runtime, platform=platform
             )
-    except (ValueError, tarfile.TarError) as error:
+    except (FileNotFoundError, ValueError, tarfile.TarError) as error:
         raise UsageError(f"{runtime.path} can't be a runtime: {error}", field="runtime.path") from error
     finally:
         engine.remove(created["Id"])

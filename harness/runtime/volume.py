@@ -7,7 +7,7 @@ import tarfile
 
 import docker.errors
 
-from taskgate.harness import faults, owner
+from taskgate.harness import archiveapi, faults, owner
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import InfraError
 from taskgate.harness.runtime.bundle import Bundle, Store
@@ -74,15 +74,7 @@ def remove(engine: Engine, volume: str) -> bool:
 
 
 def _whole(engine: Engine, container: str, bundle: Bundle) -> bool:
-    try:
-        with faults.translated("looking into the runtime's volume"):
-            chunks, _ = engine.api.get_archive(container, f"{bundle.prefix}/{MARK}")
-            chunks.close()
-    except InfraError as error:
-        if isinstance(error.__cause__, docker.errors.NotFound):
-            return False
-        raise
-    return True
+    return archiveapi.stat(engine.api, container, f"{bundle.prefix}/{MARK}") is not None
 
 
 def _mark(bundle: Bundle) -> bytes:

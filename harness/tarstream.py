@@ -1,0 +1,38 @@
+"""A tar that comes in pieces, as the engine's archive API sends it."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from typing import Any
+
+from taskgate.harness import faults
+
+
+def stream(chunks: Iterator[bytes], doing: str = "reading from a container") -> tarfile.TarFile:
+    """Open it for one pass in constant memory. What the engine does wrong meanwhile is raised as InfraError."""
+    return tarfile.open(fileobj=io.BufferedReader(_Pieces(_coming(chunks, doing)), 1 << 20), mode="r|")
+
+
+def _coming(chunks: Iterator[bytes], doing: str) -> Iterator[bytes]:
+    with faults.translated(doing):
+        yield from chunks
+
+
+class _Pieces(io.RawIOBase):
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._rest = chunks, memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._rest = memoryview(chunk)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
