@@ -20,13 +20,8 @@ from taskgate.reports import escape
 REPO_NAME = os.environ.get("REPO_NAME", "hyperagents")
 GPU_DOMAIN = "genesis"
 GPU_CDI = "nvidia.com/gpu=all"
-NO_GPU = (
-    f"stat {GPU_CDI}",
-    "could not select device driver",
-    "unresolvable cdi devices",
-    "no such device",
-    "setting up cdi devices",
-)
+# What engines say of a GPU that they can't give: Docker, Podman 4, later ones.
+NO_GPU = ("could not select device driver", f"stat {GPU_CDI}", "cdi devices")
 
 
 def build_container(

@@ -66,7 +66,7 @@ def test_it_is_built_once_and_stays(library: Any, names: tuple[str, str], reposi
 def test_it_ends_when_asked_to(library: Any, names: tuple[str, str], repository: Path) -> None:
     """Without an init it would take no notice, and be killed after the ten seconds of grace."""
     made = make_container(library, repository, *names, verbose=False)
-    made.stop()
+    made.stop(timeout=10)
     made.reload()
     assert made.attrs["State"]["ExitCode"] == 128 + signal.SIGTERM
     cleanup_container(made)

@@ -69,7 +69,12 @@ def test_threads_have_their_own(tmp_path: Path) -> None:
 
 def test_one_log_shared_by_threads_has_whole_lines(tmp_path: Path) -> None:
     logger = setup_logger(tmp_path / "shared.log")
-    threads = [threading.Thread(target=lambda: [logger.info("x" * 3000) for _ in range(50)]) for _ in range(8)]
+
+    def write() -> None:
+        for _ in range(50):
+            logger.info("x" * 3000)
+
+    threads = [threading.Thread(target=write) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
