@@ -91,14 +91,18 @@ class Engine:
             return found
         raise InfraError(f"{task.image} was pulled, but the engine doesn't find it")
 
-    def _inspect(self, reference: str) -> Image | None:
+    def inspect(self, reference: str) -> dict[str, Any] | None:
+        """What the engine says of a local image, in its own words; None where it has none of that name."""
         try:
-            with faults.translated(f"inspecting {reference}"):
-                about = self.api.inspect_image(reference)  # type: ignore[no-untyped-call]
-        except InfraError as error:
-            if isinstance(error.__cause__, docker.errors.NotFound):
-                return None
-            raise
+            with faults.translated(f"inspecting {reference}", keep=docker.errors.NotFound):
+                return dict(self.api.inspect_image(reference))  # type: ignore[no-untyped-call]
+        except docker.errors.NotFound:
+            return None
+
+    def _inspect(self, reference: str) -> Image | None:
+        about = self.inspect(reference)
+        if about is None:
+            return None
         config = about.get("Config") or {}
         env = dict(entry.partition("=")[::2] for entry in config.get("Env") or ())
         digest = str(about["Id"])

@@ -44,8 +44,9 @@ def append(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | N
     tag = tag or tag_of(bundle, base)
     if known := made(engine, tag, bundle, base):
         return known
-    with faults.translated(f"inspecting {base}"):
-        about = engine.api.inspect_image(base)  # type: ignore[no-untyped-call]
+    about = engine.inspect(base)
+    if about is None:
+        raise InfraError(f"the engine does not find the image {base} any more")
     past = _history(engine, base)
     with making(store, tag):
         if known := made(engine, tag, bundle, base):
@@ -83,13 +84,9 @@ def making(store: Store, tag: str) -> AbstractContextManager[None]:
 
 def made(engine: Engine, tag: str, bundle: Bundle, base: str) -> str | None:
     """The id of an image that was made before, if its labels say that it is this one."""
-    try:
-        with faults.translated(f"inspecting {tag}"):
-            about = engine.api.inspect_image(tag)  # type: ignore[no-untyped-call]
-    except InfraError as error:
-        if isinstance(error.__cause__, docker.errors.NotFound):
-            return None
-        raise
+    about = engine.inspect(tag)
+    if about is None:
+        return None
     labels = (about.get("Config") or {}).get("Labels") or {}
     return str(about["Id"]) if labels.get(LABEL) == labels_of(bundle, base)[LABEL] else None
 
