@@ -22,10 +22,12 @@ from taskgate.harness.errors import BundleError, InfraError, NoSpace, UsageError
 from taskgate.harness.gate import Gate
 from taskgate.harness.runtime import builder, layer, proof, sources, volume
 from taskgate.harness.runtime.bundle import Bundle, Store
+from taskgate.harness.runtime.placement import Placement
 from taskgate.harness.runtime.spec import Runtime
 from taskgate.harness.task import Agent, Task
 from taskgate.harness.verdict import Outcome, Record
 from tests import emulation
+from tests.authorization import forbidding
 from tests.conftest import CLONE
 from tests.conftest import Gate as Pytest
 
@@ -245,6 +247,17 @@ def test_an_agent_that_does_not_start_is_found(judge: Any, client: Any, bases: d
     runtime = Runtime(builder=images.base(client), agent=str(tmp_path / "agent.py"))
     record: Record = judge(_task(bases["empty"], runtime))
     assert (record.verdict, record.check) == ("broken", "agent_start") and "not_there" in (record.reason or "")
+
+
+def test_auto_takes_a_layer_where_volumes_are_forbidden(engine: Engine, bundle: Bundle, tmp_path: Path) -> None:
+    """A proxy before the engine refuses what concerns volumes, as an authorization plugin does."""
+    with forbidding(Path("/var/run/docker.sock"), tmp_path / "d.sock", "/volumes/create") as url:
+        limited = Engine(url)
+        assert Placement(limited, Store(), bundle, "auto").mode == "layer"
+        with pytest.raises(InfraError, match="forbidden by the owner"):
+            Placement(limited, Store(), bundle, "mount")
+        limited.close()
+    assert Placement(engine, Store(), bundle, "auto").mode == "mount"
 
 
 # Other architectures.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import docker.errors
+
 from taskgate.harness.engine import Engine, Image
+from taskgate.harness.errors import InfraError
 from taskgate.harness.runtime import dockerfile, layer, volume
 from taskgate.harness.runtime.bundle import Bundle, Store
 
@@ -13,12 +16,16 @@ class Placement:
     def __init__(self, engine: Engine, store: Store, bundle: Bundle, mode: str) -> None:
         """Have the bundle on the engine. Raises InfraError."""
         self.bundle, self._engine, self._store = bundle, engine, store
-        # Every engine of today has volumes: what `auto` would have to probe for is only whether one can be made.
-        self.mode = "mount" if mode == "auto" else mode
-        self.binds: list[str] = []
-        if self.mode == "mount":
-            volume.ensure(engine, bundle, store)
-            self.binds = [volume.bind(bundle)]
+        self.mode, self.binds = mode, list[str]()
+        if mode in ("auto", "mount"):
+            try:
+                volume.ensure(engine, bundle, store)
+                self.mode, self.binds = "mount", [volume.bind(bundle)]
+            except InfraError as error:
+                # The probe is the deed: an engine may have no volumes, or its owner may forbid them.
+                if mode == "mount" or not _refused(error):
+                    raise
+                self.mode = "layer"
 
     def image(self, image: Image) -> str:
         """The id of the image to make the container from. Raises InfraError."""
@@ -31,3 +38,8 @@ class Placement:
     @property
     def fingerprint(self) -> str:
         return f"runtime={self.bundle.digest}@{self.bundle.prefix} by {self.mode}"
+
+
+def _refused(error: InfraError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, docker.errors.APIError) and cause.status_code in (403, 404, 405, 501)
