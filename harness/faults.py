@@ -32,6 +32,7 @@ NOT_FOUND = re.compile(
     r"manifest unknown|name unknown|repository name not known to registry|failed to resolve reference .*: not found",
     re.I,
 )
+REFUSED = re.compile(r"unauthorized|denied|docker login|\b429\b|too ?many", re.I)
 NO_PLATFORM = re.compile(
     r"no matching manifest for|does not match the specified platform|cannot be used on this platform"
     r"|no image found in (?:manifest list|image index) for architecture|choosing an image from manifest list",
@@ -61,12 +62,14 @@ START = (
 
 def of_pull(message: str, image: str) -> TaskgateError:
     """What a failed pull of `image` means."""
-    if NO_SPACE.search(message):
+    # A port such as 42429, or a repository named `denied`, says nothing of what happened.
+    words = message.replace(image, "IMAGE").replace(image.partition("@")[0].rpartition(":")[0] or image, "IMAGE")
+    if NO_SPACE.search(words):
         return NoSpace(f"the engine's disk is full: {message}")
-    if NO_PLATFORM.search(message):
+    if NO_PLATFORM.search(words):
         return PlatformUnavailable(f"{image} is not published for the platform asked for: {message}")
     # An answer that asks for a login says nothing of what is behind it, even where it adds "does not exist".
-    if NOT_FOUND.search(message) and not re.search(r"unauthorized|denied|docker login|429|too ?many", message, re.I):
+    if NOT_FOUND.search(words) and not REFUSED.search(words):
         return ImageNotFound(f"the registry has no such image: {message}")
     return RegistryError(f"{image} could not be pulled: {message}")
 

@@ -14,9 +14,10 @@ import pytest
 
 from examples import images
 from taskgate.checks import registry as checks
+from taskgate.harness import faults, owner
 from taskgate.harness import gate as gate_module
-from taskgate.harness import owner
 from taskgate.harness.engine import Engine
+from taskgate.harness.errors import ImageNotFound, NoSpace, PlatformUnavailable, RegistryError
 from taskgate.harness.task import Task
 from taskgate.harness.verdict import Record, Verdict
 from tests import registry
@@ -131,3 +132,21 @@ def test_no_verdict_is_lost_to_a_429(gate: Gate, published: str, proxy: registry
     run = gate(f"version: 1\ntasks:\n- {{id: one, image: '{published}'}}\n", "-n", "1")
     assert run.status == 10 and run.tasks["one"]["verdict"] == "infra" and run.listed == set()
     assert run.verdicts["complete"] is False
+
+
+@pytest.mark.parametrize(
+    ("message", "image", "kind"),
+    [
+        ("manifest for h:42429/a/b:latest not found: manifest unknown", "h:42429/a/b:latest", ImageNotFound),
+        ("manifest for denied/toomany:429 not found: manifest unknown", "denied/toomany:429", ImageNotFound),
+        ("manifest for x@sha256:0429 not found: manifest unknown", "x@sha256:0429", ImageNotFound),
+        ("manifest unknown, or pull access denied: docker login", "a/b:1", RegistryError),
+        ("toomanyrequests: manifest unknown", "a/b:1", RegistryError),
+        ("received unexpected HTTP status: 429 Too Many Requests", "a/b:1", RegistryError),
+        ("something new", "a/b:1", RegistryError),
+        ("no matching manifest for linux/arm64", "a/b:1", PlatformUnavailable),
+        ("write /x: no space left on device", "a/b:1", NoSpace),
+    ],
+)
+def test_what_a_pull_says(message: str, image: str, kind: type[Exception]) -> None:
+    assert type(faults.of_pull(message, image)) is kind

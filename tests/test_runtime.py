@@ -189,7 +189,7 @@ def test_an_agent_cannot_alter_it(client: Any, bases: dict[str, str], bundle: Bu
     assert bundle.shell
     script = f"touch {bundle.prefix}/x; rm {bundle.prefix}/bin/git; echo $?"
     status, said = _run(client, bases["empty"], [*bundle.shell, "-c", script], bundle)
-    assert said.count("Read-only file system") == 2 and said.endswith("1\n"), (status, said)
+    assert said.count("Read-only file system") == 2 and "1" in said.splitlines(), (status, said)
 
 
 def test_nothing_else_changes(client: Any, bases: dict[str, str], bundle: Bundle) -> None:
