@@ -70,8 +70,10 @@ class Engine:
         if self._digests is None:
             with faults.translated("listing images"):
                 listed = self.api.images()
-            self._digests = {_full(tag): image["Id"] for image in listed for tag in image.get("RepoTags") or () if tag}
-        return self._digests.get(_full(reference))
+            self._digests = {
+                full_name(tag): image["Id"] for image in listed for tag in image.get("RepoTags") or () if tag
+            }
+        return self._digests.get(full_name(reference))
 
     def image(self, task: Task) -> Image:
         """The task's image, pulled if its `pull` says so.
@@ -174,7 +176,7 @@ def _split(reference: str) -> tuple[str, str]:
     return reference, "latest"
 
 
-def _full(reference: str) -> str:
+def full_name(reference: str) -> str:
     """One spelling for one image: `docker.io/library/x:latest`, `library/x` and `x`, and Podman's `localhost/x`."""
     name = re.sub(r"^(?:docker\.io|localhost)/", "", reference)
     name = name.removeprefix("library/")

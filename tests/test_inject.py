@@ -89,9 +89,27 @@ def test_every_image_gets_the_runtime(
     # What could not be had is on the skip list, with the reason.
     listed = (tmp_path / "config/known_broken_images.txt").read_text()
     assert '"check": "injection"' in listed and "\ngone\n" in listed
+    # What has it already is left as it is.
+    (tmp_path / "again.yaml").write_text((tmp_path / "out/manifest.yaml").read_text())
+    assert taskgate("inject", "--images=again.yaml", "--out=out3").returncode == 4
     # Nothing is done twice.
     again = taskgate("inject", "--images=m.yaml", "--tag={repository}:{tag}-injected", "--out=out")
     assert again.stdout.count("known  ") == 3 and " done " not in again.stdout
+
+
+def test_one_image_with_two_runtimes(taskgate: Command, tmp_path: Path, client: Any, sound: str, thing: str) -> None:
+    (image,) = _tags(client, sound, 1)
+    (tmp_path / "other/bin").mkdir(parents=True)
+    (tmp_path / "other/bin/other").write_text(str(tmp_path))
+    rows = f"- {{id: a, image: '{image}'}}\n- {{id: b, image: '{image}', runtime: {{directory: other}}}}\n"
+    _manifest(tmp_path, thing, [], rows)
+    done = taskgate("inject", "--images=m.yaml", "--out=out")
+    assert done.returncode == 0, done.stdout + done.stderr
+    a, b = manifest.load(tmp_path / "out/manifest.yaml")
+    assert a.image != b.image and a.runtime and b.runtime and a.runtime.path != b.runtime.path
+    for task, program in ((a, "thing"), (b, "other")):
+        assert task.runtime
+        client.containers.run(task.image, ["ls", f"{task.runtime.path}/bin/{program}"], remove=True)
 
 
 def test_the_new_manifest_is_judged(taskgate: Command, tmp_path: Path, client: Any, sound: str, gate: Gate) -> None:
@@ -196,6 +214,8 @@ def test_pruning_keeps_what_is_used(
         (["inject", "--images=m.yaml", "--jobs=0"], "--jobs"),
         (["inject", "--images=m.yaml", "--tag={nope}"], "--tag"),
         (["inject", "--images=m.yaml", "--tag=UPPER CASE"], "--tag"),
+        (["inject", "--images=m.yaml", "--tag={repository}:{tag}"], "take the name"),
+        (["inject", "--images=m.yaml", "--tag=x/y:z"], "two images would both"),
         (["inject", "--images=plain.yaml"], "no task asks for a runtime"),
         (["runtime", "build", "--images=plain.yaml"], "no task asks for a runtime"),
     ],
@@ -203,7 +223,7 @@ def test_pruning_keeps_what_is_used(
 def test_mistakes_are_told(
     taskgate: Command, tmp_path: Path, client: Any, sound: str, thing: str, args: list[str], said: str
 ) -> None:
-    _manifest(tmp_path, thing, _tags(client, sound, 1))
+    _manifest(tmp_path, thing, _tags(client, sound, 2))
     (tmp_path / "plain.yaml").write_text(f"version: 1\ntasks: ['{sound}']\n")
     done = taskgate(*args)
     assert done.returncode == 4 and said in done.stderr and "Traceback" not in done.stderr, done.stderr

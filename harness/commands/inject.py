@@ -11,7 +11,7 @@ from typing import Any
 from taskgate.harness import files, manifest, owner, writer
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import UsageError
-from taskgate.harness.runtime.inject import Injected, Injection, rewritten
+from taskgate.harness.runtime.inject import Injected, Injection, key_of, rewritten, wants
 from taskgate.harness.skiplist import Entry, open_skip_list
 from taskgate.harness.task import Task
 from taskgate.reports import escape
@@ -32,7 +32,7 @@ def add(commands: Any) -> None:
 
 def run(given: argparse.Namespace) -> int:
     tasks = manifest.load(given.images)
-    if not any(task.runtime for task in tasks):
+    if not any(wants(task) for task in tasks):
         raise UsageError("no task asks for a runtime", file=given.images)
     if given.jobs < 1:
         raise UsageError("must be 1 or more", field="--jobs")
@@ -64,20 +64,20 @@ def run(given: argparse.Namespace) -> int:
 
 def _entries(tasks: list[Task], results: list[Injected]) -> list[Entry]:
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    broken = {result.image: result for result in results if result.outcome == "broken"}
+    broken = {result.key: result for result in results if result.outcome == "broken"}
     run_id = owner.new_session()
     return [
         Entry(
             task.id,
             check="injection",
-            reason=broken[task.image].reason,
+            reason=broken[key_of(task)].reason,
             image=task.image,
-            digest=broken[task.image].digest,
+            digest=broken[key_of(task)].digest,
             fingerprint=None,
             first=now,
             last=now,
             run=run_id,
         )
         for task in tasks
-        if task.image in broken
+        if wants(task) and key_of(task) in broken
     ]

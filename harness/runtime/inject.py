@@ -16,7 +16,7 @@ import docker.errors
 import tenacity
 
 from taskgate.harness import faults
-from taskgate.harness.engine import Engine
+from taskgate.harness.engine import Engine, full_name
 from taskgate.harness.errors import ImageError, InfraError, NoSpace, PlatformUnavailable, RegistryError, UsageError
 from taskgate.harness.files import Lines, read_lines
 from taskgate.harness.runtime import dockerfile, layer, sources
@@ -31,11 +31,28 @@ REFERENCE = re.compile(
 )
 
 
+Key = tuple[str, str, Runtime | None, str]
+
+
+def key_of(task: Task) -> Key:
+    """Tasks with the same key are served by one new image."""
+    return task.image, task.platform, task.runtime, task.pull
+
+
+def wants(task: Task) -> bool:
+    """Is there something to put into its image?"""
+    return task.runtime is not None and task.runtime.mode != "present"
+
+
 @dataclass(frozen=True, slots=True)
 class Injected:
-    """What became of one image. `outcome`: done, known (from before), broken, incompatible or infra."""
+    """What became of one image with one runtime (`key`).
+
+    `outcome`: done, known (from before), broken, incompatible or infra.
+    """
 
     image: str
+    key: Key
     outcome: str
     tag: str | None = None
     path: str | None = None
@@ -58,11 +75,12 @@ class Injection:
         self._record = Lines(out / "injected.jsonl")
         self._writing = threading.Lock()
         self._local = threading.local()
+        self._names: dict[str, str] = {}
         self._known = {_key(line): line for line in read_lines(out / "injected.jsonl") if line.get("outcome") == "done"}
 
     def run(self, tasks: list[Task]) -> Iterator[Injected]:
         """One result an image and runtime, as they come. Raises UsageError, NoSpace before anything is made."""
-        wanted = {(task.image, task.platform, task.runtime, task.pull): task for task in tasks if task.runtime}
+        wanted = {key_of(task): task for task in tasks if wants(task)}
         with self._engine() as engine:
             for runtime, platform in sorted({(t.runtime, t.platform) for t in wanted.values()}, key=str):
                 assert runtime is not None
@@ -90,6 +108,12 @@ class Injection:
             raise UsageError(f"{self._tag!r} knows only {', '.join(fields)}: {error}", field="--tag") from error
         if not REFERENCE.fullmatch(made) or len(made) > 255:
             raise UsageError(f"{made!r} is no image name with a tag", field="--tag")
+        if full_name(made) == full_name(task.image):
+            raise UsageError(f"{made} would take the name of the image that it is made from", field="--tag")
+        with self._writing:
+            if self._names.setdefault(full_name(made), own) != own:
+                problem = f"two images would both be called {made}: add {{name}}, {{tag}} or {{hash}}"
+                raise UsageError(problem, field="--tag")
         return made
 
     def _one(self, task: Task) -> Injected:
@@ -102,11 +126,11 @@ class Injection:
         try:
             return retrying(self._try, task)
         except PlatformUnavailable as error:
-            return self._told(Injected(task.image, "incompatible", reason=str(error)))
+            return self._told(Injected(task.image, key_of(task), "incompatible", reason=str(error)))
         except ImageError as error:
-            return self._told(Injected(task.image, "broken", reason=str(error)))
-        except InfraError as error:
-            return self._told(Injected(task.image, "infra", reason=str(error)))
+            return self._told(Injected(task.image, key_of(task), "broken", reason=str(error)))
+        except (InfraError, OSError) as error:
+            return self._told(Injected(task.image, key_of(task), "infra", reason=str(error)))
 
     def _try(self, task: Task) -> Injected:
         assert task.runtime is not None
@@ -131,7 +155,8 @@ class Injection:
                     )
                 if self._push:
                     push(engine, tag)
-        result = Injected(task.image, "known" if known else "done", tag, bundle.prefix, image.digest)
+        outcome = "known" if known else "done"
+        result = Injected(task.image, key_of(task), outcome, tag, bundle.prefix, image.digest)
         return result if known else self._told(result, about)
 
     def _told(self, result: Injected, about: dict[str, Any] | None = None) -> Injected:
@@ -168,12 +193,12 @@ class Injection:
 
 def rewritten(tasks: list[Task], results: list[Injected]) -> list[Task]:
     """The tasks with their new images; without those whose image got none. Others stay as they are."""
-    by_image = {result.image: result for result in results if result.tag}
+    made = {result.key: result for result in results if result.tag}
     found = []
     for task in tasks:
-        if task.runtime is None:
+        if not wants(task):
             found.append(task)
-        elif result := by_image.get(task.image):
+        elif result := made.get(key_of(task)):
             assert result.tag
             found.append(replace(task, image=result.tag, runtime=Runtime(mode="present", path=result.path)))
     return found
