@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 
+from examples import images
 from taskgate.harness.docker_utils import execute
-from tests.library import running
+from taskgate.harness.errors import InfraError
+from tests import engines
+from tests.library import bring, running
 
 ALIVE = "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null; echo; done"
 
@@ -97,8 +103,6 @@ def test_a_flood_is_cut(container: Any) -> None:
 
 
 def test_a_container_that_is_gone_is_told(library: Any, sound: str) -> None:
-    from taskgate.harness.errors import InfraError
-
     with running(library, sound) as container:
         timer = threading.Timer(1.0, lambda: container.remove(force=True))
         timer.start()
@@ -111,11 +115,6 @@ def test_a_container_that_is_gone_is_told(library: Any, sound: str) -> None:
 
 
 def test_without_a_shell_it_says_that_it_could_not_end_it(library: Any, client: Any) -> None:
-    from pathlib import Path
-
-    from examples import images
-    from tests.library import bring
-
     program = Path("/bin/busybox").read_bytes()
     image = images.load(client, "taskgate-test/no-shell-at-all:1", {"sleep": program}, "amd64", {"sleep": 0o755})
     bring(client, library, image)
@@ -136,3 +135,22 @@ def test_twenty_threads_at_once(container: Any) -> None:
     for thread in threads:
         thread.join()
     assert said == {number: f"{number}\n{number}".encode() for number in range(20)}
+
+
+def test_an_engine_that_hangs_is_told(client: Any, sound: str) -> None:
+    with engines.dockerd() as daemon:
+        there = docker.DockerClient(base_url=daemon.url, version="auto", timeout=60)
+        bring(client, there, sound)
+        there.close()
+        impatient = docker.DockerClient(base_url=daemon.url, version="auto", timeout=5)
+        assert daemon._process
+        with running(impatient, sound, network_mode="none") as container:
+            timer = threading.Timer(1.0, daemon._process.send_signal, [signal.SIGSTOP])
+            timer.start()
+            try:
+                with pytest.raises(InfraError):
+                    execute(container, ["sleep", "600"], timeout=3)
+            finally:
+                timer.join()
+                daemon._process.send_signal(signal.SIGCONT)
+        impatient.close()
