@@ -15,6 +15,8 @@ from taskgate.harness.errors import TransferError
 MAX_BYTES = 64 << 30
 MAX_ENTRIES = 1_000_000
 CHUNK_BYTES = 1 << 20
+# What Linux takes.
+NAME_BYTES, PATH_BYTES = 255, 4096
 # Blocks of nothing but zeros become holes.
 HOLE_BYTES = 64 << 10
 ZEROS = bytes(HOLE_BYTES)
@@ -47,8 +49,7 @@ class _Unpacking:
             raise TransferError("the archive holds more than is allowed")
         path = self.place(member.name)
         mode = member.mode & 0o777
-        if path != self.target:
-            self.parents(path)
+        self.parents(path)
         if member.isdir():
             if not self.folder(path):
                 self.clear(path)
@@ -63,6 +64,8 @@ class _Unpacking:
             assert source is not None
             self.file(path, source, member)
         elif member.issym():
+            if not 0 < len(os.fsencode(member.linkname)) < PATH_BYTES or "\0" in member.linkname:
+                raise TransferError(f"{member.name!r} is a link to nowhere")
             path.symlink_to(member.linkname)
         elif member.islnk():
             linked = self.place(member.linkname)
@@ -86,6 +89,8 @@ class _Unpacking:
         parts = clean.split("/")
         if clean.startswith("/") or ".." in parts or "\0" in name:
             raise TransferError(f"{name!r} leads out of the archive")
+        if len(os.fsencode(clean)) >= PATH_BYTES or any(len(os.fsencode(part)) > NAME_BYTES for part in parts):
+            raise TransferError(f"{name[:80]!r}… is too long for a name")
         if self.top is None:
             self.top = parts[0]
         if parts[0] != self.top:
@@ -94,9 +99,10 @@ class _Unpacking:
 
     def parents(self, path: Path) -> None:
         """All folders above an entry are real ones, made if they are missing."""
+        if path == self.target:
+            return
         above = path.parent
-        if above != self.target:
-            self.parents(above)
+        self.parents(above)
         if not self.folder(above):
             if self.mode(above):
                 inside = str(above.relative_to(self.target))
