@@ -11,6 +11,7 @@ from taskgate.harness.container import SHELL, Container
 from taskgate.harness.engine import Engine, Image
 from taskgate.harness.errors import ImageNotFound, InfraError, IsolationError, StartFailed
 from taskgate.harness.isolation.proof import Prover
+from taskgate.harness.pause import Pauses
 from taskgate.harness.registries.survey import Survey
 from taskgate.harness.runtime.placement import Placement
 from taskgate.harness.shell import Result, ShellDied, ShellStuck
@@ -43,6 +44,7 @@ class Box:
         placement: Placement | None = None,
         prover: Prover | None = None,
         survey: Survey | None = None,
+        pauses: Pauses | None = None,
     ) -> None:
         self.task = task
         self.facts: dict[str, Any] = {}
@@ -50,7 +52,7 @@ class Box:
         self.runtime = placement.bundle if placement else None
         self.shell_trouble: str | None = None
         self._engine, self._session, self._checks, self._placement = engine, session, checks, placement
-        self._prover, self._survey = prover, survey
+        self._prover, self._survey, self._pauses = prover, survey, pauses
         self.pulled = True
         self._container: Container | None = None
         self._failure: StartFailed | None = None
@@ -104,16 +106,23 @@ class Box:
             self.shell_trouble = str(error)
 
     def _begin_container(self, shell: tuple[str, ...]) -> None:
-        container = self._container = Container(
-            self._engine,
-            self.image,
-            self.task,
-            self._session,
-            seconds=self._seconds * self._checks + 300,
-            placement=self._placement,
-            shell=shell,
-        )
-        container.start()
+        network = self._pauses.network(self.task, self.image) if self._pauses else self.task.network
+        try:
+            container = self._container = Container(
+                self._engine,
+                self.image,
+                self.task,
+                self._session,
+                seconds=self._seconds * self._checks + 300,
+                placement=self._placement,
+                shell=shell,
+                network=network,
+            )
+            container.start()
+        except InfraError:
+            if self._pauses and network != self.task.network:
+                self._pauses.refuse(self.task.network)
+            raise
 
     def begin(self, seconds: float) -> None:
         """A new check begins and has `seconds` for all its commands together."""

@@ -38,11 +38,13 @@ class Container:
         placement: Placement | None = None,
         shell: tuple[str, ...] = SHELL,
         binds: Sequence[str] = (),
+        network: str | None = None,
     ) -> None:
         """Create it. Raises InfraError.
 
         `seconds`: the longest that it may be needed. `shell`: the argv of a POSIX shell that reads its stdin.
-        `binds`: further mounts, as the engine's host configuration has them.
+        `binds`: further mounts, as the engine's host configuration has them. `network`: the mode, where it is not the
+        task's.
         """
         self._engine, self._limits = engine, task.limits
         self._shell: Shell | None = None
@@ -50,7 +52,7 @@ class Container:
         source = placement.image(image) if placement else image.digest
         with faults.translated("creating a container"):
             host_config = api.create_host_config(
-                network_mode=task.network,
+                network_mode=network or task.network,
                 binds=[*(placement.binds if placement else ()), *binds] or None,
                 mem_limit=task.limits.memory,
                 nano_cpus=round(task.limits.cpus * 1e9) if task.limits.cpus else None,

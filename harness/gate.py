@@ -19,6 +19,7 @@ from taskgate.harness.errors import BundleError, EngineUnavailable, InfraError, 
 from taskgate.harness.isolation.proof import Prover
 from taskgate.harness.isolation.tools import Tools
 from taskgate.harness.judge import Judgement, new_record
+from taskgate.harness.pause import Pauses
 from taskgate.harness.registries.survey import AHEAD, Survey
 from taskgate.harness.runtime import sources
 from taskgate.harness.runtime.bundle import Store
@@ -51,6 +52,7 @@ class Gate:
         self._connect, self._checks, self._session = connect, checks, session
         self._cache, self.skips, self._max_age, self._skip_list = cache, skips or {}, max_age, skip_list
         self._engine: Engine | None = None
+        self._pauses: Pauses | None = None
         self._store = Store()
         self._placements: dict[tuple[Runtime, str], Placement] = {}
         # What registries can tell of need not be pulled, nor started.
@@ -69,6 +71,7 @@ class Gate:
         """The engine, connected on first use. Raises EngineUnavailable."""
         if self._engine is None:
             self._engine = self._connect()
+            self._pauses = Pauses(self._engine, self._session)
         return self._engine
 
     def judge(self, task: Task) -> Record:
@@ -122,8 +125,7 @@ class Gate:
         if not self._lent:
             with contextlib.suppress(InfraError):
                 self.prover.close()
-        if self._engine:
-            self._engine.close()
+        self._forget()
 
     def _try(self, task: Task) -> Record:
         try:
@@ -153,6 +155,9 @@ class Gate:
 
     def _forget(self) -> None:
         self._placements.clear()
+        if self._pauses:
+            self._pauses.close()
+            self._pauses = None
         if self._engine:
             self._engine.close()
             self._engine = None
@@ -201,6 +206,7 @@ class Gate:
             placement=placement,
             prover=self.prover,
             survey=self._survey,
+            pauses=self._pauses,
         )
         judgement = Judgement(task, box, self._checks)
         try:

@@ -78,7 +78,7 @@ def test_an_ended_controller(
             break
         time.sleep(0.1)
     time.sleep(0.3)
-    assert len(_containers(client, process.pid)) == 1
+    assert sorted("taskgate.pause" in one.labels for one in _containers(client, process.pid)) == [False, True]
     process.send_signal(signal_number)
     status = process.wait(timeout=60)
     journal = [json.loads(line) for line in (tmp_path / "results/preflight/journal.jsonl").read_text().splitlines()]

@@ -63,6 +63,8 @@ def test_the_corpus(client: Any, sound: str, podman: engines.Daemon) -> None:
             record = judge.judge(tasks[case.name])
             if said := mistake(case, record):
                 wrong[case.name] = said
+    judge.close()
+    engine = Engine(podman.url)
     left = list(engine.containers(owner.LABEL))
     engine.close()
     assert wrong == {}

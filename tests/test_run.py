@@ -301,8 +301,9 @@ def test_a_stopped_run(run: Run, image: str, client: Any, number: signal.Signals
     argv = run.argv(manifest(image, "good-1", "patient-1", "patient-2", "good-2"), "-j2")
     process = subprocess.Popen(argv, cwd=run.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     for _ in range(300):
+        at_work = client.api.containers(filters={"label": f"taskgate.pid={process.pid}"})
         if (
-            len(client.api.containers(filters={"label": f"taskgate.pid={process.pid}"})) == 2
+            sum("taskgate.pause" not in one["Labels"] for one in at_work) == 2
             and (run.out / "good-1/result.json").exists()
         ):
             break
