@@ -73,7 +73,7 @@ class VerdictCache:
             self.__dict__.pop("_known", None)
             if lines > 2 * len(self._known):
                 kept = (json.dumps(_line(replace(record, cached=False))) for record in self._known.values())
-                files.write(path, "".join(f"{line}\n" for line in kept).encode())
+                files.write(path, (f"{line}\n".encode() for line in kept))
         except OSError as error:
             raise files.trouble(path, error) from error
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from taskgate.harness import listing, owner, passport
+from taskgate.harness import listing, owner, passport, thrift
 from taskgate.harness.cache import VerdictCache
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import InfraError, UsageError
@@ -114,7 +115,15 @@ class Controller:
             category = report.outcome
         return category, "", ""
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, object, object]:
+        self._take(report)
+        result = yield
+        if _task_id(report.nodeid) is not None:
+            thrift.trim(self._config, report)
+        return result
+
+    def _take(self, report: pytest.TestReport) -> None:
         task_id = _task_id(report.nodeid)
         if task_id is None or task_id not in self.settings.tasks:
             self._other_failed = self._other_failed or report.failed

@@ -7,21 +7,24 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from taskgate.harness.errors import InfraError, NoSpace
 
 
-def write(path: Path, data: bytes) -> None:
-    """Replace `path` by rename, its mode kept, a symlink followed. Raises OSError; the old file stays then."""
+def write(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Replace `path` by rename, its mode kept, a symlink followed. Raises OSError; the old file stays then.
+
+    `data` may come in pieces, so that a large document is never in memory as a whole.
+    """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         umask = os.umask(0)

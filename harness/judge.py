@@ -12,7 +12,7 @@ from taskgate.harness.box import Box, CheckStopped
 from taskgate.harness.errors import InfraError, NoSpace, PlatformUnavailable, StartFailed, TaskgateError
 from taskgate.harness.shell import Result
 from taskgate.harness.task import Task
-from taskgate.harness.verdict import Evidence, Finding, Outcome, Record, Verdict
+from taskgate.harness.verdict import Evidence, Outcome, Record, Verdict, finding
 
 EVIDENCE_CHARACTERS = 4000
 
@@ -101,7 +101,7 @@ class Judgement:
 
     def _note(self, check: Check, outcome: Outcome, reason: str | None, seconds: float) -> None:
         self._outcomes[check.name] = outcome
-        self.record.findings.append(Finding(check.name, outcome, reason, seconds))
+        self.record.findings.append(finding(check.name, outcome, reason, seconds))
 
     def _identify(self) -> None:
         """Digest and platform, where the image was found."""

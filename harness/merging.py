@@ -84,8 +84,8 @@ def _records(part: Path) -> list[Record]:
 
 def _join(sources: list[Path], target: Path) -> None:
     """Lines one after another. Raises InfraError, NoSpace."""
-    lines = [json.dumps(line) for source in sources for line in files.read_lines(source)]
+    lines = (f"{json.dumps(line)}\n".encode() for source in sources for line in files.read_lines(source))
     try:
-        files.write(target, "".join(f"{line}\n" for line in lines).encode())
+        files.write(target, lines)
     except OSError as error:
         raise files.trouble(target, error) from error

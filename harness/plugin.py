@@ -142,9 +142,18 @@ def pytest_runtest_makereport(
     """What a person reads of a failure: reason, hint and evidence instead of a traceback."""
     report = yield
     found = item.stash.get(RECORD, None)
-    if found and report.failed and found.verdict in (Verdict.BROKEN, Verdict.INFRA) and report.when != "teardown":
+    if found is None:
+        return report
+    if report.passed and (report.when == "setup" or (report.when == "teardown" and not item.config.option.xmlpath)):
+        # The call's report tells it. JUnit's file is made from the teardown's.
+        report.user_properties = [one for one in report.user_properties if one[0] != passport.NAME]
+    if report.when == "teardown":
+        # Items live as long as the session, and there may be a hundred thousand.
+        del item.stash[RECORD]
+        item.user_properties.clear()
+    if report.failed and found.verdict in (Verdict.BROKEN, Verdict.INFRA) and report.when != "teardown":
         report.longrepr = told(found)
-    elif found and report.skipped:
+    elif report.skipped:
         report.longrepr = (str(SUITE), 0, f"Skipped: incompatible: {found.reason}")
     return report
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 
@@ -35,7 +37,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check's outcome. `seconds` is wall-clock time."""
+    """One check's outcome. `seconds` is wall-clock time. Make it by `finding`: a run may have millions of them."""
 
     check: str
     outcome: Outcome
@@ -49,6 +51,16 @@ class Finding:
             "reason": self.reason,
             "seconds": round(self.seconds, 4),
         }
+
+
+@lru_cache(1 << 15)
+def _shared(check: str, outcome: Outcome, reason: str | None, seconds: float) -> Finding:
+    return Finding(check, outcome, reason, seconds)
+
+
+def finding(check: str, outcome: Outcome, reason: str | None, seconds: float) -> Finding:
+    """One check's outcome, to a tenth of a millisecond; equal ones are one object."""
+    return _shared(check, outcome, reason, round(seconds, 4))
 
 
 @dataclass(slots=True)
@@ -97,14 +109,21 @@ class Record:
         cls, data: dict[str, Any], evidence: dict[str, Any] | None = None, fingerprint: str | None = None
     ) -> Record:
         """The inverse of `as_dict`. Raises KeyError, TypeError or ValueError where `data` is no record."""
-        known = {k: data[k] for k in ("task_id", "image", "digest", "platform", "check", "reason", "hint")}
+        known: dict[str, Any] = {
+            k: _interned(data[k]) for k in ("task_id", "image", "digest", "platform", "check", "reason", "hint")
+        }
         return cls(
             **known,
             verdict=Verdict(data["verdict"]),
-            findings=[Finding(f["check"], Outcome(f["outcome"]), f["reason"], f["seconds"]) for f in data["findings"]],
+            findings=[finding(f["check"], Outcome(f["outcome"]), f["reason"], f["seconds"]) for f in data["findings"]],
             seconds=data["seconds"],
             cached=data["cached"],
             started=data["started"],
             evidence=Evidence(**evidence) if evidence else None,
-            fingerprint=fingerprint,
+            fingerprint=_interned(fingerprint),
         )
+
+
+def _interned(text: str | None) -> str | None:
+    """The same object for equal texts: most records of a run share theirs."""
+    return sys.intern(text) if isinstance(text, str) else text

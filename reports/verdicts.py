@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from taskgate.harness import files
+from taskgate.harness.verdict import Record
 from taskgate.reports.tally import Tally
 
 
@@ -19,10 +22,17 @@ def write(path: Path, tally: Tally) -> None:
         "counts": tally.counts,
         "unchecked": tally.unchecked,
     }
-    # A record a line: to be read with other tools, and written in a third of the time that an indented one takes.
-    lines = ",\n".join(json.dumps(record.as_dict()) for record in records)
-    text = f'{json.dumps(document)[:-1]}, "tasks": [\n{lines}\n]}}\n'
     try:
-        files.write(path, text.encode())
+        files.write(path, _pieces(document, records))
     except OSError as error:
         raise files.trouble(path, error) from error
+
+
+def _pieces(document: dict[str, Any], records: list[Record]) -> Iterator[bytes]:
+    # A record a line: to be read with other tools, and written in a third of the time that an indented one takes.
+    yield f'{json.dumps(document)[:-1]}, "tasks": ['.encode()
+    before = "\n"
+    for record in records:
+        yield f"{before}{json.dumps(record.as_dict())}".encode()
+        before = ",\n"
+    yield b"\n]}\n"

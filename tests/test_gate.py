@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -296,3 +297,14 @@ def test_a_full_disk_loses_no_verdict_and_fails_closed(gate: Gate, sound: str, t
     run = gate(f"{HEAD}- {{id: one, image: '{sound}'}}\n")
     assert run.status == 10 and "journal.jsonl: No space left on device" in run.output, run.output
     assert run.tasks["one"]["verdict"] == "healthy" and "Traceback" not in run.output
+
+
+def test_what_pytest_tells_of_cases_that_went_well(gate: Gate, sound: str) -> None:
+    """Little is kept of them, and all that is asked for."""
+    text = f"version: 1\ndefaults: {{pull: never, repo_path: null}}\ntasks:\n- {{id: one, image: '{sound}'}}\n"
+    assert "1 passed" in gate(text).output
+    timed = gate(text, "--durations=1", "-vv").output
+    assert re.search(r"s call .*test_image\[one\]", timed), timed
+    assert re.search(r"^PASSED .*test_image\[one\]", gate(text, "-rA").output, re.M)
+    junit = gate(text, "--junitxml=j.xml")
+    assert 'name="taskgate"' in (junit.folder / "j.xml").read_text()
