@@ -72,7 +72,7 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Clear away what killed runs left; an engine that doesn't answer is told of image by image."""
-        if not self._config.option.collectonly:
+        if not self._config.option.collectonly and not self.settings.replay:
             self._reap(None)
             self._make_runtimes()
 
@@ -139,9 +139,10 @@ class Controller:
         if record is None or ((known := self.tally.records.get(task_id)) and known.as_dict() == record.as_dict()):
             return
         self.tally.add(record)
-        with self._telling():
-            self._journal.write(record)
-            self._cache.put(record)
+        if not self.settings.replay:
+            with self._telling():
+                self._journal.write(record)
+                self._cache.put(record)
         if self._progress:
             self._progress.update(self.tally)
 
@@ -154,16 +155,20 @@ class Controller:
         # A run that was refused before it began has seen nothing and must overwrite nothing.
         if not self.tally.scope and not self.tally.records:
             return
-        self._reap(self.session)
+        if not self.settings.replay:
+            self._reap(self.session)
+            self._write()
+        with self._telling():
+            github.write(self.tally)
+        session.exitstatus = self._status(int(exitstatus))
+
+    def _write(self) -> None:
         with self._telling():
             verdicts.write(self.settings.out / "verdicts.json", self.tally)
         with self._telling():
             listing.update(self._skip_list, self.tally, self.session, partial=self.settings.partial)
         with self._telling():
             self._cache.compact(len(self.settings.tasks))
-        with self._telling():
-            github.write(self.tally)
-        session.exitstatus = self._status(int(exitstatus))
 
     def _status(self, status: int) -> int:
         """The gate's exit status; pytest's own for what pytest itself complains of, Ctrl-C among them."""

@@ -31,33 +31,11 @@ class Merged:
         return not (self.tally.missing or self.twice or self.strange)
 
 
-def merge(parts: list[Path], out: Path, ids: Iterable[str]) -> Merged:
-    """Put the parts' verdicts, journals and caches together in `out`. `ids`: the whole manifest's.
+def records(part: Path) -> list[Record]:
+    """A part's verdicts: of its last run if that came to its end, else of its journal. With what the cache knows.
 
-    Raises UsageError for a part that is none, InfraError, NoSpace.
+    Raises UsageError for a folder that is no part of a run.
     """
-    wanted = list(ids)
-    merged = Merged(Tally(manifest_ids=wanted, scope=set(wanted)))
-    known, origin = set(wanted), dict[str, str]()
-    for part in parts:
-        if part.resolve() == out.resolve():
-            raise UsageError(f"{part} is a part: what is put together goes elsewhere", field="--out")
-        for record in _records(part):
-            if record.task_id in origin:
-                merged.twice.setdefault(record.task_id, [origin[record.task_id]]).append(str(part))
-            elif record.task_id not in known:
-                merged.strange.append(record.task_id)
-            else:
-                merged.tally.add(record)
-            origin.setdefault(record.task_id, str(part))
-    for name in (JOURNAL, CACHE):
-        _join([part / name for part in parts], out / name)
-    verdicts.write(out / VERDICTS, merged.tally)
-    return merged
-
-
-def _records(part: Path) -> list[Record]:
-    """A part's verdicts: of its last run if that came to its end, else of its journal. With what the cache knows."""
     found: dict[str, Record] = {}
     try:
         rows = json.loads((part / VERDICTS).read_bytes())["tasks"]
@@ -80,6 +58,31 @@ def _records(part: Path) -> list[Record]:
             record.fingerprint, record.evidence = same.fingerprint, same.evidence
         found[record.task_id] = record
     return list(found.values())
+
+
+def merge(parts: list[Path], out: Path, ids: Iterable[str]) -> Merged:
+    """Put the parts' verdicts, journals and caches together in `out`. `ids`: the whole manifest's.
+
+    Raises UsageError for a part that is none, InfraError, NoSpace.
+    """
+    wanted = list(ids)
+    merged = Merged(Tally(manifest_ids=wanted, scope=set(wanted)))
+    known, origin = set(wanted), dict[str, str]()
+    for part in parts:
+        if part.resolve() == out.resolve():
+            raise UsageError(f"{part} is a part: what is put together goes elsewhere", field="--out")
+        for record in records(part):
+            if record.task_id in origin:
+                merged.twice.setdefault(record.task_id, [origin[record.task_id]]).append(str(part))
+            elif record.task_id not in known:
+                merged.strange.append(record.task_id)
+            else:
+                merged.tally.add(record)
+            origin.setdefault(record.task_id, str(part))
+    for name in (JOURNAL, CACHE):
+        _join([part / name for part in parts], out / name)
+    verdicts.write(out / VERDICTS, merged.tally)
+    return merged
 
 
 def _join(sources: list[Path], target: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 from taskgate.checks import registry
 from taskgate.checks.registry import Check
-from taskgate.harness import taskset
+from taskgate.harness import shards, taskset
 from taskgate.harness.cache import parse_age
 from taskgate.harness.errors import UsageError
 from taskgate.harness.task import Task
@@ -52,8 +51,14 @@ def add(parser: pytest.Parser) -> None:
         default=[],
         help="a folder with checks of your own (repeatable)",
     )
+    group.addoption("--replay", metavar="OUT", help="judge nothing: report on the verdicts that this folder holds")
     group.addoption("--max-broken", metavar="N|P%", default="0", help="so many broken images are accepted (default: 0)")
     group.addoption("--shard", metavar="I/N", help="judge only the I-th of N parts, I from 1 to N")
+    group.addoption(
+        "--balance",
+        metavar="OUT",
+        help="with --shard: a former run's folder or verdicts.json; parts take equally long by it (the same for all)",
+    )
     group.addoption(
         "--docker-host",
         metavar="URL",
@@ -85,6 +90,7 @@ class Settings:
     max_broken: tuple[float, bool]
     docker_hosts: list[str]
     report_rows: int
+    replay: Path | None = None
 
     def accepts(self, broken: int, judged: int) -> bool:
         """Are so many broken ones within `--max-broken`?"""
@@ -110,7 +116,7 @@ def parse(config: pytest.Config, found: list[Task] | None = None) -> Settings:
     skip_list = option.skip_list if "://" in option.skip_list else str(base / option.skip_list)
     return Settings(
         found=found,
-        tasks=shard(tasks, option.shard),
+        tasks=shards.pick(tasks, option.shard, shards.recorded(base / option.balance) if option.balance else None),
         checks=checks,
         partial=partial,
         skip_list=skip_list,
@@ -120,6 +126,7 @@ def parse(config: pytest.Config, found: list[Task] | None = None) -> Settings:
         max_broken=max_broken(option.max_broken),
         docker_hosts=option.docker_host,
         report_rows=option.report_rows,
+        replay=base / option.replay if option.replay else None,
     )
 
 
@@ -161,17 +168,3 @@ def max_broken(text: str) -> tuple[float, bool]:
     if not (0 <= value <= (100 if percent else float("inf"))):
         raise UsageError(f"{text!r} is neither a number nor a percentage", field="--max-broken")
     return value, percent
-
-
-def shard(tasks: dict[str, Task], which: str | None) -> dict[str, Task]:
-    """The part of the tasks that belongs to a shard: by a hash of the id, so that it is stable."""
-    if which is None:
-        return tasks
-    index, _, count = which.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise UsageError(f"{which!r} is not of the form I/N with I from 1 to N", field="--shard")
-
-    def part(task_id: str) -> int:
-        return int.from_bytes(hashlib.sha256(task_id.encode()).digest()[:8], "big") % int(count) + 1
-
-    return {task_id: task for task_id, task in tasks.items() if part(task_id) == int(index)}

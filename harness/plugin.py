@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from taskgate.harness.controller import Controller
 from taskgate.harness.engine import first_engine
 from taskgate.harness.errors import InfraError, UsageError
 from taskgate.harness.gate import Gate
+from taskgate.harness.replay import Replay
 from taskgate.harness.skiplist import open_skip_list
 from taskgate.harness.task import Task
 from taskgate.harness.verdict import Evidence, Record, Verdict
@@ -25,6 +26,7 @@ from taskgate.reports import escape
 SUITE = Path(__file__).parent / "suite" / "test_taskgate.py"
 SETTINGS = pytest.StashKey[options.Settings]()
 SESSION = pytest.StashKey[str]()
+REPLAY = pytest.StashKey[Replay]()
 RECORD = pytest.StashKey[Record]()
 
 
@@ -41,6 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
         found = pickle.loads(worker["taskgate_tasks"]) if worker else None  # noqa: S301 # from our own controller
         settings = config.stash[SETTINGS] = options.parse(config, found)
         config.stash[SESSION] = worker["taskgate_session"] if worker else owner.new_session()
+        if settings.replay:
+            config.stash[REPLAY] = Replay(settings.replay)
         if config.args_source is not pytest.Config.ArgsSource.ARGS:
             config.args = [str(SUITE)]
         if worker is None:
@@ -82,6 +86,15 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
 
 @pytest.fixture(scope="session")
+def judge(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Callable[[Task], Record]:
+    """What finds the verdicts: the gate, or with --replay what another run has found."""
+    if replay := pytestconfig.stash.get(REPLAY, None):
+        return replay.judge
+    found: Gate = request.getfixturevalue("gate")
+    return found.judge
+
+
+@pytest.fixture(scope="session")
 def gate(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Gate]:
     """The worker's gate, with an engine of its own."""
     settings = pytestconfig.stash[SETTINGS]
@@ -113,12 +126,12 @@ def _tasks(items: list[pytest.Item]) -> Iterator[Task]:
 
 
 @pytest.fixture
-def record(task: Task, gate: Gate, request: pytest.FixtureRequest) -> Record:
+def record(task: Task, judge: Callable[[Task], Record], request: pytest.FixtureRequest) -> Record:
     """The verdict on the case's image: checked in a container now, or known from before.
 
     An image of which nothing can be known is an error, one that this host can't run is skipped.
     """
-    found = request.node.stash[RECORD] = gate.judge(task)
+    found = request.node.stash[RECORD] = judge(task)
     request.node.user_properties.append(passport.stamp(found))
     if found.verdict is Verdict.INFRA:
         raise InfraError(found.reason or "")

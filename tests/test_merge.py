@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -99,3 +100,31 @@ def test_mistakes(parts: Path) -> None:
     (parts / "a/verdicts.json").write_text("{")
     done = merge(parts, "a")
     assert done.returncode == 4 and "a/verdicts.json: can't be read" in done.stderr
+
+
+def test_a_report_on_the_whole(parts: Path) -> None:
+    """Out of what was put together: nothing is judged, no engine is asked, nothing is written but the reports."""
+    assert merge(parts, "a", "b", "c").returncode == 1
+    before = {path: path.read_bytes() for path in (parts / "all").iterdir()}
+    command = [sys.executable, "-m", "pytest", "-p", "no:hypothesispytest", "--images=m.yaml", "--replay=all"]
+    command += ["--out=elsewhere", "--html=r.html", "--self-contained-html", "--junitxml=j.xml"]
+    env = {**os.environ, "DOCKER_HOST": "unix:///nowhere"}
+    for more in ([], ["-n", "2"]):
+        done = subprocess.run(
+            [*command, *more], cwd=parts, env=env, capture_output=True, text=True, check=False, timeout=100
+        )
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "12 healthy" in done.stdout and "taskgate-test/gone:1" in (parts / "r.html").read_text()
+        assert 'failures="1"' in (parts / "j.xml").read_text()
+    assert before == {path: path.read_bytes() for path in (parts / "all").iterdir()}
+    assert not (parts / "elsewhere").exists() and not (parts / "config").exists()
+
+
+def test_a_report_on_a_part(parts: Path) -> None:
+    """What it holds no verdict on fails the gate closed."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:hypothesispytest", "--images=m.yaml", "--replay=a"]
+    done = subprocess.run(command, cwd=parts, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 10 and "a holds no verdict on it" in done.stdout
+    wrong = [*command[:-1], "--replay=nowhere"]
+    done = subprocess.run(wrong, cwd=parts, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 4 and "nowhere is no part of a run" in done.stderr

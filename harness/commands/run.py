@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from taskgate.harness import files, manifest, options, owner, taskset, writer
+from taskgate.harness import files, manifest, options, owner, shards, taskset, writer
 from taskgate.harness.cache import VerdictCache, parse_age
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import UsageError
@@ -76,7 +76,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--keep-failed", action="store_true", help="don't run again what failed before")
     parser.add_argument("--redo", action="store_true", help="run again what is done")
     parser.add_argument("--only", metavar="ID", action="append", default=[], help="only this task (repeatable)")
-    parser.add_argument("--shard", metavar="I/N", help="the I-th of N parts")
+    parser.add_argument("--shard", metavar="I/N", help="the I-th of N parts, by a hash of the id")
     parser.add_argument("--skip-list", metavar="FILE|URL", default="config/known_broken_images.txt")
     parser.add_argument("--preflight", metavar="DIR", default="results/preflight", help="where the gate's cache is")
     parser.add_argument("--max-age", metavar="AGE", default="30d", help="cached verdicts hold so long")
@@ -89,7 +89,7 @@ def add(commands: Any) -> None:
 def run(given: argparse.Namespace) -> int:
     found = taskset.load(given.images, format=given.format)
     tasks, checks = options.load(found, [Path(folder) for folder in given.check_path], shown=given.images)
-    tasks = _chosen(options.shard(tasks, given.shard), given)
+    tasks = _chosen(shards.pick(tasks, given.shard), given)
     spec = _spec(given)
     hosts = given.docker_host or [None]
     _examine(tasks, spec, hosts, given.images)

@@ -1,0 +1,28 @@
+"""Verdicts that were reached elsewhere, told again: reports of a run, or of many put together, without an engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from taskgate.harness import merging
+from taskgate.harness.judge import new_record
+from taskgate.harness.task import Task
+from taskgate.harness.verdict import Record, Verdict
+
+
+class Replay:
+    """Judges by what an --out folder holds. Raises UsageError for one that holds nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known = {record.task_id: record for record in merging.records(folder)}
+
+    def judge(self, task: Task) -> Record:
+        """The record on `task`, marked as known from before; infra where there is none."""
+        record = self._known.get(task.id)
+        if record is None:
+            record = new_record(task, Verdict.INFRA)
+            record.reason = f"{self._folder} holds no verdict on it"
+            record.hint = "Nothing is known of the image. Judge it: run without --replay."
+        record.cached = True
+        return record
