@@ -3,7 +3,7 @@
 
 # System packages that only the project's own tests need.
 TEST_PACKAGES = mmdebstrap busybox-static docker-registry chromium chromium-driver podman crun catatonit musl-tools \
-  qemu-user-static
+  qemu-user-static openssh-server openssh-client iproute2
 PYTEST = .venv/bin/pytest
 PYTEST_ARGS ?= -n 2 --dist worksteal
 

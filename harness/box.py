@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -45,6 +46,7 @@ class Box:
         prover: Prover | None = None,
         survey: Survey | None = None,
         pauses: Pauses | None = None,
+        fetch: Callable[[Task], Image] | None = None,
     ) -> None:
         self.task = task
         self.facts: dict[str, Any] = {}
@@ -53,6 +55,7 @@ class Box:
         self.shell_trouble: str | None = None
         self._engine, self._session, self._checks, self._placement = engine, session, checks, placement
         self._prover, self._survey, self._pauses = prover, survey, pauses
+        self._fetch = fetch or engine.image
         self.pulled = True
         self._container: Container | None = None
         self._failure: StartFailed | None = None
@@ -63,7 +66,7 @@ class Box:
     def _found(self) -> Image | ImageNotFound:
         try:
             if self._survey is None or self.task.pull == "never":
-                return self._engine.image(self.task)
+                return self._fetch(self.task)
             if self.task.pull == "missing" and (found := self._engine.local(self.task.image)):
                 return found
             self.pulled = False

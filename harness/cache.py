@@ -43,6 +43,11 @@ class VerdictCache:
             return None
         return record
 
+    def remembers(self, task_id: str, fingerprint: str) -> bool:
+        """Is there a verdict on the task, with these settings, on whatever image?"""
+        record = self._known.get(task_id)
+        return record is not None and record.fingerprint == fingerprint and not self._expired(record)
+
     def all(self) -> list[Record]:
         """Every verdict that it holds, however old. Raises InfraError."""
         return list(self._known.values())

@@ -21,14 +21,17 @@ from taskgate.harness.errors import InfraError, UsageError
 from taskgate.harness.judge import new_record
 from taskgate.harness.options import Settings
 from taskgate.harness.runtime import sources
-from taskgate.harness.skiplist import open_skip_list
+from taskgate.harness.skiplist import Entry, open_skip_list
 from taskgate.harness.verdict import Record, Verdict
+from taskgate.harness.workers import Workers
 from taskgate.reports import github, summary, verdicts
 from taskgate.reports.html import HtmlReport
 from taskgate.reports.journal import Journal
 from taskgate.reports.progress import Progress
 from taskgate.reports.tally import Tally
 
+# The skip list's entries, as they were when the run began.
+SKIPS = pytest.StashKey[dict[str, Entry]]()
 NO_VERDICT = 10
 CASE = "test_taskgate.py::test_image["
 
@@ -39,12 +42,14 @@ class Controller:
         self.tally = Tally(manifest_ids=list(settings.tasks))
         self._skip_list = open_skip_list(settings.skip_list)
         # A list that can't be read must stop the run now, not after hours.
-        self._skip_list.read()
+        config.stash[SKIPS] = {} if settings.recheck or settings.replay else self._skip_list.read()
         self._cache = VerdictCache(settings.out / "cache.jsonl", settings.max_age)
         self._journal = Journal(settings.out / "journal.jsonl")
         self._progress: Progress | None = None
         self._other_failed = False
         self._trouble: list[str] = []
+        self._workers = Workers(config, _task_id)
+        config.pluginmanager.register(self._workers, "taskgate-workers")
         config.pluginmanager.register(
             HtmlReport(
                 self.tally,
@@ -107,7 +112,11 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
         """With a progress line, pytest's own letters for images would only be in its way."""
-        if self._progress is None or _task_id(getattr(report, "nodeid", "")) is None:
+        if _task_id(getattr(report, "nodeid", "")) is None:
+            return None
+        if report.outcome == "rerun":
+            return "rerun", "" if self._progress else "R", "RERUN"
+        if self._progress is None:
             return None
         if report.when in ("setup", "teardown"):
             category = "error" if report.failed else "skipped" if report.skipped else ""
@@ -172,8 +181,10 @@ class Controller:
 
     def _status(self, status: int) -> int:
         """The gate's exit status; pytest's own for what pytest itself complains of, Ctrl-C among them."""
-        stopped_by_maxfail = status == pytest.ExitCode.INTERRUPTED and self._config.getvalue("maxfail")
-        if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not stopped_by_maxfail:
+        stopped = self._config.getvalue("maxfail") or self._workers.none_left
+        if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not (
+            stopped and status == pytest.ExitCode.INTERRUPTED
+        ):
             return status
         if self._trouble or self.tally.missing:
             return NO_VERDICT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 import tenacity
@@ -14,12 +14,14 @@ from taskgate.checks.registry import Check
 from taskgate.harness import owner
 from taskgate.harness.box import Box
 from taskgate.harness.cache import VerdictCache
-from taskgate.harness.engine import Engine
-from taskgate.harness.errors import BundleError, EngineUnavailable, InfraError, UsageError
+from taskgate.harness.diskbudget import DiskBudget
+from taskgate.harness.engine import Engine, Image
+from taskgate.harness.errors import BundleError, EngineUnavailable, InfraError, TaskgateError, UsageError
 from taskgate.harness.isolation.proof import Prover
 from taskgate.harness.isolation.tools import Tools
 from taskgate.harness.judge import Judgement, new_record
 from taskgate.harness.pause import Pauses
+from taskgate.harness.pulls import Pulls
 from taskgate.harness.registries.survey import AHEAD, Survey
 from taskgate.harness.runtime import sources
 from taskgate.harness.runtime.bundle import Store
@@ -48,11 +50,19 @@ class Gate:
         skip_list: str = "",
         prover: Prover | None = None,
         stopping: threading.Event | None = None,
+        disk_budget: int | None = None,
+        wanted: Mapping[str, int] | None = None,
     ) -> None:
+        """`disk_budget`: bytes that pulled images may take; `wanted`: how many tasks there are on each image."""
         self._connect, self._checks, self._session = connect, checks, session
         self._cache, self.skips, self._max_age, self._skip_list = cache, skips or {}, max_age, skip_list
         self._engine: Engine | None = None
         self._pauses: Pauses | None = None
+        self._pulls: Pulls | None = None
+        self._disk_budget, self._wanted = disk_budget, wanted or {}
+        self._following: Task | None = None
+        # For digests of images that the engine has no more.
+        self._lookup: Survey | None = None
         self._store = Store()
         self._placements: dict[tuple[Runtime, str], Placement] = {}
         # What registries can tell of need not be pulled, nor started.
@@ -72,10 +82,15 @@ class Gate:
         if self._engine is None:
             self._engine = self._connect()
             self._pauses = Pauses(self._engine, self._session)
+            self._pulls = Pulls(self._connect, self._budget(self._engine))
         return self._engine
 
-    def judge(self, task: Task) -> Record:
-        """The record on `task`: known already, or found out now. Never raises for what an engine does."""
+    def judge(self, task: Task, following: Task | None = None) -> Record:
+        """The record on `task`: known already, or found out now. Never raises for what an engine does.
+
+        `following` is what will be asked for next: its image is pulled while this one is checked.
+        """
+        self._following = following
         begun = time.monotonic()
         tries = 1 if self._down else TRIES
         retrying = tenacity.Retrying(
@@ -95,6 +110,9 @@ class Gate:
             record.reason = str(error)[:2000]
             record.hint = "Nothing is known of the image. Mend what is named above and run again."
             record.seconds = time.monotonic() - begun
+        if self._pulls:
+            with contextlib.suppress(InfraError):
+                self._pulls.release(task)
         return record
 
     def known(self, task: Task) -> Record | None:
@@ -113,15 +131,22 @@ class Gate:
     def expect(self, tasks: Iterable[Task], *, shared: bool) -> None:
         """These will be asked for: what registries can tell of is asked for now, hundreds at once; a bit at a time
         where the tasks are `shared` with other gates."""
+        ahead = AHEAD if shared else None
+        away = [task for task in tasks if task.pull != "never"]
+        with contextlib.suppress(InfraError):
+            away = [task for task in away if task.pull == "always" or self.engine.digest(task.image) is None]
+            if not self._survey:
+                away = [task for task in away if self._away(task)]
         if self._survey:
-            local = [task for task in tasks if task.pull != "never"]
-            with contextlib.suppress(InfraError):
-                local = [task for task in local if task.pull == "always" or self.engine.digest(task.image) is None]
-            self._survey.expect(local, ahead=AHEAD if shared else None)
+            self._survey.expect(away, ahead=ahead)
+        elif away:
+            self._lookup = Survey()
+            self._lookup.expect(away, ahead=ahead)
 
     def close(self) -> None:
-        if self._survey:
-            self._survey.close()
+        for survey in (self._survey, self._lookup):
+            if survey:
+                survey.close()
         if not self._lent:
             with contextlib.suppress(InfraError):
                 self.prover.close()
@@ -153,6 +178,22 @@ class Gate:
             self._placements[key] = Placement(self.engine, self._store, bundle, task.runtime.mode)
         return self._placements[key]
 
+    def _budget(self, engine: Engine) -> DiskBudget | None:
+        if self._disk_budget is None:
+            return None
+        return DiskBudget(engine.url, self._disk_budget, self._wanted, self._session)
+
+    def _image(self, task: Task) -> Image:
+        """The task's image; from now on the next one's is pulled. Raises ImageNotFound and others, see Pulls."""
+        engine = self.engine
+        assert self._pulls
+        found = self._pulls.image(engine, task)
+        following, self._following = self._following, None
+        with contextlib.suppress(InfraError):
+            if following and not self.known(following):
+                self._pulls.expect(following)
+        return found
+
     def _forget(self) -> None:
         self._placements.clear()
         if self._pauses:
@@ -166,7 +207,7 @@ class Gate:
         """A verdict from the cache or the skip list on this very image and these settings."""
         if task.pull == "always" or not (entry or self._cache):
             return None
-        digest = self.engine.digest(task.image)
+        digest = self.engine.digest(task.image) or self._published(task, entry, fingerprint)
         if digest is None:
             return None
         if self._cache and (record := self._cache.get(task.id, digest, fingerprint)):
@@ -174,6 +215,29 @@ class Gate:
         if entry and entry.digest == digest and entry.fingerprint == fingerprint and self._fresh(entry):
             return self._listed(task, entry)
         return None
+
+    def _away(self, task: Task) -> bool:
+        """Will its registry be asked whether a verdict on it still holds? Raises InfraError."""
+        entry = self.skips.get(task.id)
+        listed = entry is not None and entry.by_hand
+        return task.pull == "missing" and not listed and self._remembered(task, entry, self.fingerprint(task))
+
+    def _published(self, task: Task, entry: Entry | None, fingerprint: str) -> str | None:
+        """The digest that the registry has of an image that the engine has not, if a verdict may hold for it."""
+        if task.pull != "missing" or self._survey or not self._remembered(task, entry, fingerprint):
+            return None
+        self._lookup = self._lookup or Survey()
+        try:
+            return self._lookup.image(task).digest or None
+        except TaskgateError:
+            # Whatever it is, the pull will tell.
+            return None
+
+    def _remembered(self, task: Task, entry: Entry | None, fingerprint: str) -> bool:
+        """Is there a verdict on it that the same digest would make hold?"""
+        if self._cache and self._cache.remembers(task.id, fingerprint):
+            return True
+        return bool(entry and entry.digest and entry.fingerprint == fingerprint and self._fresh(entry))
 
     def _fresh(self, entry: Entry) -> bool:
         if self._max_age is None:
@@ -207,6 +271,7 @@ class Gate:
             prover=self.prover,
             survey=self._survey,
             pauses=self._pauses,
+            fetch=self._image,
         )
         judgement = Judgement(task, box, self._checks)
         try:

@@ -23,6 +23,7 @@ from taskgate.harness.importers.importer import Row
 from taskgate.harness.runtime.spec import MODES, Runtime
 from taskgate.harness.skiplist import CONFLICT
 from taskgate.harness.task import Agent, Budget, Limits, Require, Task
+from taskgate.harness.units import parse_size
 
 VERSION = "1"
 PULLS = ("missing", "always", "never")
@@ -34,7 +35,6 @@ MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 CHECK = re.compile(r"[^\W\d]\w*")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 URL_PATH = re.compile(r"/[A-Za-z0-9_.~!$&'()*+,;=:@%/?-]*", re.ASCII)
-SIZE = re.compile(r"(\d{1,19}(?:\.\d{1,9})?) ?([kKmMgGtT]?)(?:i?[bB])?", re.ASCII)
 NETWORK = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9]+(/[a-z0-9.]+)?")
 # It is mounted over whatever the image has there.
@@ -316,12 +316,10 @@ class _Builder:
 
     def size(self, node: Node, where: str) -> int:
         """Bytes, or a number with k, m, g or t."""
-        found = SIZE.fullmatch(node.value) if isinstance(node.value, str) else None
-        if not found or not (value := int(float(found[1]) * 1024 ** " kmgt".index(found[2].lower() or " "))):
-            self.fail("must be a size such as 512m, 4g or a number of bytes", node, where)
-        if not 6 << 20 <= value < 1 << 62:
-            self.fail("must be at least 6m, and less than 4 million t", node, where)
-        return value
+        try:
+            return parse_size(node.value if isinstance(node.value, str) else "")
+        except ValueError as error:
+            self.fail(str(error), node, where)
 
     def limits(self, node: Node, where: str) -> Limits:
         fields = self.mapping(node, where, tuple(field.name for field in dataclasses.fields(Limits)))

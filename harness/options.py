@@ -14,6 +14,7 @@ from taskgate.harness import shards, taskset
 from taskgate.harness.cache import parse_age
 from taskgate.harness.errors import UsageError
 from taskgate.harness.task import Task
+from taskgate.harness.units import parse_size
 
 
 def add(parser: pytest.Parser) -> None:
@@ -67,6 +68,11 @@ def add(parser: pytest.Parser) -> None:
         help="the engine (repeatable: workers share them)",
     )
     group.addoption(
+        "--disk-budget",
+        metavar="SIZE",
+        help="so much disk may be taken by images that runs pulled (40g): what is judged is removed again to keep it",
+    )
+    group.addoption(
         "--report-rows",
         metavar="N",
         type=int,
@@ -90,7 +96,8 @@ class Settings:
     max_broken: tuple[float, bool]
     docker_hosts: list[str]
     report_rows: int
-    replay: Path | None = None
+    replay: Path | None
+    disk_budget: int | None
 
     def accepts(self, broken: int, judged: int) -> bool:
         """Are so many broken ones within `--max-broken`?"""
@@ -127,7 +134,15 @@ def parse(config: pytest.Config, found: list[Task] | None = None) -> Settings:
         docker_hosts=option.docker_host,
         report_rows=option.report_rows,
         replay=base / option.replay if option.replay else None,
+        disk_budget=_size(option.disk_budget, "--disk-budget"),
     )
+
+
+def _size(text: str | None, field: str) -> int | None:
+    try:
+        return None if text is None else parse_size(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} {error}", field=field) from error
 
 
 def load(found: list[Task], folders: list[Path], *, shown: str) -> tuple[dict[str, Task], list[Check]]:

@@ -29,7 +29,7 @@ def _host() -> str:
     return f"{boot} {namespace}"
 
 
-def _started(pid: int) -> str | None:
+def started(pid: int) -> str | None:
     """The kernel's start time of a process in clock ticks since boot; None where there is none."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
@@ -51,7 +51,7 @@ def labels(session: str, seconds: float) -> dict[str, str]:
         f"{LABEL}.session": session,
         f"{LABEL}.host": _host(),
         f"{LABEL}.pid": str(pid),
-        f"{LABEL}.started": str(_started(pid)),
+        f"{LABEL}.started": str(started(pid)),
         f"{LABEL}.expires": str(int(time.time() + seconds)),
     }
 
@@ -62,7 +62,7 @@ def abandoned(of: dict[str, str]) -> bool:
         return False
     pid = of.get(f"{LABEL}.pid", "")
     if of.get(f"{LABEL}.host") == _host() and pid.isdecimal():
-        return _started(int(pid)) != of.get(f"{LABEL}.started")
+        return started(int(pid)) != of.get(f"{LABEL}.started")
     expires = of.get(f"{LABEL}.expires", "")
     return expires.isdecimal() and time.time() > int(expires) + 3600
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,21 @@ import pytest
 from taskgate.harness import options, owner, passport
 from taskgate.harness.box import Box
 from taskgate.harness.cache import VerdictCache
-from taskgate.harness.controller import Controller
+from taskgate.harness.controller import SKIPS, Controller
 from taskgate.harness.engine import first_engine
 from taskgate.harness.errors import InfraError, UsageError
 from taskgate.harness.gate import Gate
 from taskgate.harness.replay import Replay
-from taskgate.harness.skiplist import open_skip_list
 from taskgate.harness.task import Task
 from taskgate.harness.verdict import Evidence, Record, Verdict
 from taskgate.reports import escape
 
+Judge = Callable[[Task, Task | None], Record]
+
 SUITE = Path(__file__).parent / "suite" / "test_taskgate.py"
 SETTINGS = pytest.StashKey[options.Settings]()
 SESSION = pytest.StashKey[str]()
+FOLLOWING = pytest.StashKey[Task | None]()
 REPLAY = pytest.StashKey[Replay]()
 RECORD = pytest.StashKey[Record]()
 
@@ -47,7 +50,9 @@ def pytest_configure(config: pytest.Config) -> None:
             config.stash[REPLAY] = Replay(settings.replay)
         if config.args_source is not pytest.Config.ArgsSource.ARGS:
             config.args = [str(SUITE)]
-        if worker is None:
+        if worker:
+            config.stash[SKIPS] = pickle.loads(worker["taskgate_skips"])  # noqa: S301
+        else:
             config.pluginmanager.register(Controller(config, settings, config.stash[SESSION]), "taskgate-controller")
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
@@ -58,6 +63,8 @@ def pytest_configure_node(node: Any) -> None:
     if SESSION in node.config.stash:
         node.workerinput["taskgate_session"] = node.config.stash[SESSION]
         node.workerinput["taskgate_tasks"] = pickle.dumps(node.config.stash[SETTINGS].found)
+        # A worker's host may have no such file.
+        node.workerinput["taskgate_skips"] = pickle.dumps(node.config.stash[SKIPS])
 
 
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -85,8 +92,13 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     return val.id if isinstance(val, Task) else None
 
 
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """The next image is pulled while this one is checked."""
+    item.stash[FOLLOWING] = next(_tasks([nextitem] if nextitem else []), None)
+
+
 @pytest.fixture(scope="session")
-def judge(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Callable[[Task], Record]:
+def judge(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Judge:
     """What finds the verdicts: the gate, or with --replay what another run has found."""
     if replay := pytestconfig.stash.get(REPLAY, None):
         return replay.judge
@@ -108,9 +120,11 @@ def gate(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterato
         settings.checks,
         session=pytestconfig.stash[SESSION],
         cache=None if settings.recheck else VerdictCache(settings.out / "cache.jsonl", settings.max_age),
-        skips=None if settings.recheck else open_skip_list(settings.skip_list).read(),
+        skips=pytestconfig.stash[SKIPS],
         max_age=settings.max_age,
         skip_list=settings.skip_list,
+        disk_budget=settings.disk_budget,
+        wanted=Counter(task.image for task in settings.tasks.values()) if settings.disk_budget else None,
     )
     # Under xdist every worker gets its share of the cases, whichever that will be.
     made.expect(_tasks(request.session.items), shared=hasattr(pytestconfig, "workerinput"))
@@ -126,12 +140,12 @@ def _tasks(items: list[pytest.Item]) -> Iterator[Task]:
 
 
 @pytest.fixture
-def record(task: Task, judge: Callable[[Task], Record], request: pytest.FixtureRequest) -> Record:
+def record(task: Task, judge: Judge, request: pytest.FixtureRequest) -> Record:
     """The verdict on the case's image: checked in a container now, or known from before.
 
     An image of which nothing can be known is an error, one that this host can't run is skipped.
     """
-    found = request.node.stash[RECORD] = judge(task)
+    found = request.node.stash[RECORD] = judge(task, request.node.stash.get(FOLLOWING, None))
     request.node.user_properties.append(passport.stamp(found))
     if found.verdict is Verdict.INFRA:
         raise InfraError(found.reason or "")

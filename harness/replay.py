@@ -17,8 +17,8 @@ class Replay:
         self._folder = folder
         self._known = {record.task_id: record for record in merging.records(folder)}
 
-    def judge(self, task: Task) -> Record:
-        """The record on `task`, marked as known from before; infra where there is none."""
+    def judge(self, task: Task, following: Task | None = None) -> Record:
+        """The record on `task`, marked as known from before; infra where there is none. `following` plays no part."""
         record = self._known.get(task.id)
         if record is None:
             record = new_record(task, Verdict.INFRA)

@@ -100,7 +100,8 @@ class HtmlReport:
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
         # pytest-html knows no report of when="???".
         report.when = "call"
-        self._crashed.add(crashitem)
+        if report.outcome == "failed":
+            self._crashed.add(crashitem)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, object, object]:

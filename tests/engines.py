@@ -59,11 +59,15 @@ class Daemon:
 
 
 @contextmanager
-def dockerd() -> Iterator[Daemon]:
-    """A dockerd with data of its own, without networks."""
+def dockerd(*, disk: str | None = None) -> Iterator[Daemon]:
+    """A dockerd with data of its own, without networks; with `disk`, on a file system of that size (`200m`)."""
     program = shutil.which("dockerd")
     assert program, "dockerd is missing: apt-get install docker.io"
     with _folder() as folder:
+        if disk:
+            (folder / "data").mkdir()
+            mount = ["mount", "-t", "tmpfs", "-o", f"size={disk}", "tmpfs", str(folder / "data")]
+            subprocess.run(mount, check=True)
         # In a network namespace of its own: with --bridge=none it would remove the bridge of the host's dockerd.
         command = [
             "unshare", "--net", program, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec",
@@ -79,8 +83,8 @@ def dockerd() -> Iterator[Daemon]:
 
 
 @contextmanager
-def podman() -> Iterator[Daemon]:
-    """Podman's API service, with storage of its own."""
+def podman(*, insecure: str | None = None) -> Iterator[Daemon]:
+    """Podman's API service, with storage of its own; `insecure` is a registry (HOST:PORT) that speaks plain HTTP."""
     program = shutil.which("podman")
     assert program, "podman is missing: apt-get install podman crun"
     with _folder() as folder:
@@ -98,7 +102,11 @@ def podman() -> Iterator[Daemon]:
             program, "--root", f"{folder}/root", "--runroot", f"{folder}/run", "--tmpdir", f"{folder}/tmp",
             "system", "service", "--time", "0", f"unix://{folder}/engine.sock",
         ]  # fmt: skip
-        daemon = Daemon(folder, command, {"CONTAINERS_CONF": f"{folder}/containers.conf"})
+        env = {"CONTAINERS_CONF": f"{folder}/containers.conf"}
+        if insecure:
+            (folder / "registries.conf").write_text(f'[[registry]]\nlocation = "{insecure}"\ninsecure = true\n')
+            env["CONTAINERS_REGISTRIES_CONF"] = f"{folder}/registries.conf"
+        daemon = Daemon(folder, command, env)
         daemon.start()
         try:
             yield daemon

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.client
 import http.server
@@ -218,4 +219,38 @@ def fill(port: int, names: list[str], *, platform: str = "linux/amd64", index: l
             for of in index
         ]
         manifest(repository, tag, "list", {"manifests": entries})
+    made.close()
+
+
+def publish(port: int, name: str, layers: list[bytes], *, architecture: str = "amd64") -> None:
+    """Publish an image of these layers, each a tar, as `name` (REPOSITORY:TAG); layers that are there are shared."""
+    made = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    repository, _, tag = name.rpartition(":")
+
+    def ask(method: str, path: str, body: bytes = b"", kind: str = "application/octet-stream") -> str:
+        made.request(method, path, body, {"Content-Type": kind})
+        answer = made.getresponse()
+        answer.read()
+        assert answer.status < 300, (method, path, answer.status)
+        return (answer.getheader("Location") or "").partition(f":{port}")[2]
+
+    def blob(data: bytes, kind: str) -> dict[str, Any]:
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        ask("PUT", f"{ask('POST', f'/v2/{repository}/blobs/uploads/')}&digest={digest}", data)
+        return {"mediaType": f"application/vnd.docker.{kind}", "digest": digest, "size": len(data)}
+
+    config = {
+        "os": "linux",
+        "architecture": architecture,
+        "config": {"Env": ["PATH=/bin"]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]},
+        "history": [{"created_by": "test"} for _ in layers],
+    }
+    told = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+        "config": blob(json.dumps(config).encode(), "container.image.v1+json"),
+        "layers": [blob(gzip.compress(one, 1, mtime=0), "image.rootfs.diff.tar.gzip") for one in layers],
+    }
+    ask("PUT", f"/v2/{repository}/manifests/{tag}", json.dumps(told).encode(), str(told["mediaType"]))
     made.close()

@@ -300,7 +300,7 @@ def test_a_full_disk_loses_no_verdict_and_fails_closed(gate: Gate, sound: str, t
 
 
 def test_what_pytest_tells_of_cases_that_went_well(gate: Gate, sound: str) -> None:
-    """Little is kept of them, and all that is asked for."""
+    """Little is kept of them, and all that is asked for is there."""
     text = f"version: 1\ndefaults: {{pull: never, repo_path: null}}\ntasks:\n- {{id: one, image: '{sound}'}}\n"
     assert "1 passed" in gate(text).output
     timed = gate(text, "--durations=1", "-vv").output

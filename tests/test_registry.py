@@ -53,16 +53,18 @@ def published(client: Any, port: int, proxy: registry.Proxy) -> Iterator[str]:
 
 
 @pytest.fixture
-def judge(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> Any:
+def judge(monkeypatch: pytest.MonkeyPatch) -> Any:
     """One try more is enough to see that there is one; the waiting in between is not what is tested here."""
     monkeypatch.setattr(gate_module, "TRIES", 2)
     monkeypatch.setattr(gate_module, "WAIT_SECONDS", 0.1)
 
     def judge(image: str, **task: Any) -> Record:
         wanted = checks.chosen(checks.load(), ["shell"])
-        return gate_module.Gate(lambda: engine, wanted, session=owner.new_session()).judge(
-            Task(id="x", image=image, **task)
-        )
+        gate = gate_module.Gate(Engine, wanted, session=owner.new_session())
+        try:
+            return gate.judge(Task(id="x", image=image, **task))
+        finally:
+            gate.close()
 
     return judge
 

@@ -1,0 +1,74 @@
+"""Pulling: the next image while this one is checked, within the disk that a run may take."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from taskgate.harness.diskbudget import DiskBudget
+from taskgate.harness.engine import Engine, Image
+from taskgate.harness.errors import InfraError, NoSpace
+from taskgate.harness.task import Task
+
+
+class Pulls:
+    """One worker's. `connect` makes a client for the pull ahead: an engine's is not to be shared by threads."""
+
+    def __init__(self, connect: Callable[[], Engine], budget: DiskBudget | None) -> None:
+        self._connect, self._budget = connect, budget
+        self._ahead: dict[tuple[str, str], Future[Image | None]] = {}
+
+    def expect(self, task: Task) -> None:
+        """It comes next: its image is pulled from now on, if there is room for it."""
+        if task.pull == "never" or _key(task) in self._ahead:
+            return
+        future = self._ahead[_key(task)] = Future()
+        # A daemon: who stops a run need not wait for a pull.
+        threading.Thread(target=self._early, args=(task, future), name="taskgate-pull", daemon=True).start()
+
+    def image(self, engine: Engine, task: Task) -> Image:
+        """The task's image, pulled if its `pull` says so. Raises ImageNotFound, PlatformUnavailable, InfraError."""
+        coming = self._ahead.pop(_key(task), None)
+        return (coming and coming.result()) or self._fetch(engine, task, wait=True) or engine.image(task)
+
+    def release(self, task: Task) -> None:
+        """It is judged, and its image needed no more. Raises InfraError."""
+        if self._budget:
+            self._budget.release(task)
+
+    def _early(self, task: Task, future: Future[Image | None]) -> None:
+        """Ends with None where the image is to be asked for when it is needed."""
+        try:
+            engine = self._connect()
+            try:
+                future.set_result(self._fetch(engine, task, wait=False))
+            finally:
+                engine.close()
+        except InfraError:
+            # What refuses now is asked again in good time, with the back-off that it is due.
+            future.set_result(None)
+        except BaseException as error:
+            future.set_exception(error)
+
+    def _fetch(self, engine: Engine, task: Task, *, wait: bool) -> Image | None:
+        """None where there is no room for it, and nobody would `wait`."""
+        if self._budget is None or task.pull == "never":
+            return engine.image(task)
+        # First said, then looked: what is in use is not removed.
+        self._budget.use(task.image)
+        before = engine.local(task.image)
+        if before:
+            return before if task.pull != "always" else engine.image(task)
+        if not self._budget.make_room(engine, wait=wait):
+            return None
+        with self._budget.pulling(engine, task.image):
+            try:
+                return engine.image(task)
+            except NoSpace:
+                self._budget.remove_all(engine)
+                return engine.image(task)
+
+
+def _key(task: Task) -> tuple[str, str]:
+    return task.image, task.platform

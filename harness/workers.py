@@ -1,0 +1,58 @@
+"""pytest-xdist's workers as the controller sees them: one that dies, one whose host is gone, and what it was at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+
+
+class Workers:
+    """One per run. `none_left`: every host is gone, and what is not judged will not be."""
+
+    def __init__(self, config: pytest.Config, task_id: Callable[[str], str | None]) -> None:
+        self._config, self._task_id = config, task_id
+        self._second: set[str] = set()
+        self.none_left = False
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> Generator[None, object, object]:
+        """A host that can't be reached from the beginning is a mistake of the user's."""
+        try:
+            return (yield)
+        except Exception as error:
+            if type(error).__name__ == "HostNotFound":
+                raise pytest.UsageError(f"--tx: no Python could be started at {error}") from error
+            raise
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """xdist starts another worker where one died, and ends with a traceback where that fails: a cable was pulled.
+
+        The others then do without it.
+        """
+        sessions = self._config.pluginmanager.getplugin("dsession")
+        if "_clone_node" in vars(sessions):
+            return
+        replace = sessions._clone_node
+
+        def replace_or_not(dead: Any) -> Any:
+            try:
+                return replace(dead)
+            except Exception as error:
+                sessions.report_line(f"\nno worker can be started in its place: {type(error).__name__}: {error}")
+                # The dead one is still among them.
+                if len(sessions._active_nodes) <= 1:
+                    self.none_left, sessions.shouldstop = True, "no worker is left"
+                return None
+
+        sessions._clone_node = replace_or_not
+
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: Any, sched: Any) -> None:
+        """What took a worker's image with it is not known: the image gets another worker, once."""
+        if self._task_id(crashitem) is not None and crashitem not in self._second:
+            self._second.add(crashitem)
+            report.outcome = "rerun"
+            sched.mark_test_pending(crashitem)
