@@ -38,6 +38,14 @@ class Image:
     healthcheck: bool
 
 
+class _Client(docker.APIClient):
+    """The SDK's, but an engine's own authority counts also where REQUESTS_CA_BUNDLE names those of the web."""
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        verify = self.verify if verify is None else verify
+        return super().merge_environment_settings(url, proxies, stream, verify, cert)
+
+
 class Engine:
     """One engine, as one process uses it. Not thread-safe: one per worker."""
 
@@ -45,7 +53,7 @@ class Engine:
         host = find_engine(url)
         self.url, self.pulls = host.url, pulls
         with faults.translated(f"connecting to {host.url}"):
-            self.api = docker.APIClient(
+            self.api = _Client(
                 base_url=host.url,
                 version="auto",
                 timeout=CALL_SECONDS,
