@@ -71,9 +71,13 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Clear away what killed runs left; an engine that doesn't answer is told of image by image."""
-        if not self._config.option.collectonly:
+        if self._config.option.collectonly:
+            return
+        try:
             self._reap(None)
-            self._make_runtimes()
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from error
+        self._make_runtimes()
 
     def _make_runtimes(self) -> None:
         """Make what the manifest asks to bring in, before any image is looked at: a mistake there is told once."""
