@@ -15,6 +15,16 @@ import pytest
 CLONE = Path(__file__).parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="the faults of tests/faults in more rounds and variants")
+
+
+@pytest.fixture(scope="session")
+def long(pytestconfig: pytest.Config) -> bool:
+    """Is this the long form? The short one is for every day."""
+    return bool(pytestconfig.getoption("long"))
+
+
 @pytest.fixture(scope="session")
 def client() -> Iterator[Any]:
     """A docker client of the tests' own."""
