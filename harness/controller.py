@@ -38,7 +38,7 @@ class Controller:
         self.tally = Tally(manifest_ids=list(settings.tasks))
         self._skip_list = open_skip_list(settings.skip_list)
         # A list that can't be read must stop the run now, not after hours.
-        self._skip_list.read()
+        self.skips = self._skip_list.read()
         self._cache = VerdictCache(settings.out / "cache.jsonl", settings.max_age)
         self._journal = Journal(settings.out / "journal.jsonl")
         self._progress: Progress | None = None

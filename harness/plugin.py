@@ -17,13 +17,14 @@ from taskgate.harness.controller import Controller
 from taskgate.harness.engine import first_engine
 from taskgate.harness.errors import InfraError, UsageError
 from taskgate.harness.gate import Gate
-from taskgate.harness.skiplist import open_skip_list
+from taskgate.harness.skiplist import Entry
 from taskgate.harness.task import Task
 from taskgate.harness.verdict import Evidence, Record, Verdict
 from taskgate.reports import escape
 
 SUITE = Path(__file__).parent / "suite" / "test_taskgate.py"
 SETTINGS = pytest.StashKey[options.Settings]()
+SKIPS = pytest.StashKey[dict[str, Entry]]()
 SESSION = pytest.StashKey[str]()
 RECORD = pytest.StashKey[Record]()
 
@@ -44,7 +45,10 @@ def pytest_configure(config: pytest.Config) -> None:
         if config.args_source is not pytest.Config.ArgsSource.ARGS:
             config.args = [str(SUITE)]
         if worker is None:
-            config.pluginmanager.register(Controller(config, settings, config.stash[SESSION]), "taskgate-controller")
+            controller = Controller(config, settings, config.stash[SESSION])
+            config.pluginmanager.register(controller, "taskgate-controller")
+        # Read once: what happens to the list meanwhile is the end's affair.
+        config.stash[SKIPS] = pickle.loads(worker["taskgate_skips"]) if worker else controller.skips  # noqa: S301
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -54,6 +58,7 @@ def pytest_configure_node(node: Any) -> None:
     if SESSION in node.config.stash:
         node.workerinput["taskgate_session"] = node.config.stash[SESSION]
         node.workerinput["taskgate_tasks"] = pickle.dumps(node.config.stash[SETTINGS].found)
+        node.workerinput["taskgate_skips"] = pickle.dumps(node.config.stash[SKIPS])
 
 
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -95,7 +100,7 @@ def gate(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterato
         settings.checks,
         session=pytestconfig.stash[SESSION],
         cache=None if settings.recheck else VerdictCache(settings.out / "cache.jsonl", settings.max_age),
-        skips=None if settings.recheck else open_skip_list(settings.skip_list).read(),
+        skips=None if settings.recheck else pytestconfig.stash[SKIPS],
         max_age=settings.max_age,
         skip_list=settings.skip_list,
     )
