@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,17 @@ class Controller:
         with self._telling():
             github.write(self.tally)
         session.exitstatus = self._status(int(exitstatus))
+
+    @pytest.hookimpl(wrapper=True, trylast=True, specname="pytest_sessionfinish")
+    def pytest_sessionfinish_of_others(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Other plugins' reports (JUnit, HTML) that can't be written are told as our own files are."""
+        try:
+            return (yield)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            self._trouble.append(f"a report can't be written: {where}{error.strerror or error}")
+            session.exitstatus = NO_VERDICT
+            return None
 
     def _status(self, status: int) -> int:
         """The gate's exit status; pytest's own for what pytest itself complains of, Ctrl-C among them."""
