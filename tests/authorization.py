@@ -56,7 +56,7 @@ def _talk(client: socket.socket, engine: Path, answer: Answer, delay: float) -> 
     """Pass on what comes; each request's first piece holds its line."""
     with suppress(OSError), socket.socket(socket.AF_UNIX) as behind:
         behind.connect(str(engine))
-        threading.Thread(target=_pump, args=(behind, client, delay), daemon=True).start()
+        threading.Thread(target=pump, args=(behind, client, delay), daemon=True).start()
         while data := client.recv(1 << 16):
             if said := answer(data.partition(b"\r\n")[0]):
                 client.sendall(said)
@@ -67,7 +67,7 @@ def _talk(client: socket.socket, engine: Path, answer: Answer, delay: float) -> 
         client.shutdown(socket.SHUT_RDWR)
 
 
-def _pump(source: socket.socket, target: socket.socket, delay: float) -> None:
+def pump(source: socket.socket, target: socket.socket, delay: float) -> None:
     with suppress(OSError):
         while data := source.recv(1 << 16):
             time.sleep(delay)

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import docker
@@ -127,6 +127,11 @@ def _folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
+        # The shims of a daemon that was killed outlive it.
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                if str(folder).encode() in path.read_bytes():
+                    os.kill(int(path.parent.name), signal.SIGKILL)
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         for mount in sorted((m for m in mounts if m.startswith(str(folder))), reverse=True):
             subprocess.run(["umount", "-l", mount], check=False)

@@ -31,7 +31,7 @@ def test_no_fault(make: Make) -> None:
 def test_an_engine_that_starts_after_the_gate(make: Make, daemon: engines.Daemon, workers: tuple[str, ...]) -> None:
     """An engine that comes while a run waits for it costs no image its verdict."""
     here = make()
-    here.baseline = scene.holdings(here.url)
+    here.begin()
     daemon.stop()
     process = here.start(*workers)
     try:
@@ -69,7 +69,7 @@ def test_an_engine_that_accepts_and_never_answers(
         pytest.skip("in the long form")
     here = make()
     here.check(SLOW)
-    here.baseline = scene.holdings(here.url)
+    here.begin()
     process = here.start(*HOPELESS, *workers) if judged else None
     if process:
         here.wait_until_judged(process, judged)
@@ -96,7 +96,7 @@ def test_a_full_disk(make: Make, small_disk: tuple[engines.Daemon, list[str]], l
         pytest.skip("in the long form")
     daemon, rows = small_disk
     here = make(url=daemon.url, rows=rows)
-    here.baseline = scene.holdings(here.url)
+    here.begin()
     filler = daemon.folder / "data/filler"
     try:
         _fill(filler, left)
@@ -133,7 +133,7 @@ def test_no_address_is_left(make: Make) -> None:
         assert {one for task, one in here.verdicts().items() if task.startswith("sound")} == {"infra"}
         other.remove(force=True)
         client.close()
-        here.baseline = scene.holdings(here.url)
+        here.begin()
         here.recovers()
 
 
@@ -176,7 +176,7 @@ def test_an_engine_that_hangs_is_waited_for_once(make: Make, daemon: engines.Dae
         return None
 
     here = make()
-    here.baseline = scene.holdings(here.url)
+    here.begin()
     with authorization.between(_socket(daemon), tmp_path / "silent.sock", silent) as url:
         ended = here.run(*HOPELESS, url=url)
         over.set()
