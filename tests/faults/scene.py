@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import pytest
 
 from examples import images
 from taskgate.harness.skiplist import Entry, open_skip_list
@@ -25,6 +26,8 @@ HEAD = (
     " checks: {network: off, git_available: off}}\ntasks:\n"
 )
 MARK = "TASKGATE_FAULT"
+# Cases that a day's tests have no time for.
+LONG = pytest.mark.long
 HOPELESS = ("-p", "hasty")
 # Entries of before that no run of a scene has to do with.
 KEPT = {"by-hand": Entry("by-hand"), "elsewhere": Entry("elsewhere", check="tmp", reason="full", image="x:1")}

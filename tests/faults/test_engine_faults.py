@@ -16,18 +16,19 @@ import pytest
 
 from tests import authorization, engines
 from tests.faults import certificates, scene
-from tests.faults.scene import HOPELESS, Scene
+from tests.faults.scene import HOPELESS, LONG, Scene
 
 Make = Callable[..., Scene]
 SLOW = "box.sh('sleep 0.4')"
 
 
+@LONG
 def test_no_fault(make: Make) -> None:
     """The measure for all others: without a fault every image is judged as it is."""
     make().recovers()
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["plain", "xdist"])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=LONG)], ids=["plain", "xdist"])
 def test_an_engine_that_starts_after_the_gate(make: Make, daemon: engines.Daemon, workers: tuple[str, ...]) -> None:
     """An engine that comes while a run waits for it costs no image its verdict."""
     here = make()
@@ -49,7 +50,7 @@ def test_an_engine_killed_and_started_again_at_random(make: Make, daemon: engine
     print(f"seed {seed}")
     chance = random.Random(seed)
     here.check(SLOW)
-    for _ in range(12 if long else 2):
+    for _ in range(12 if long else 1):
         process = here.start("--recheck", "-n", "2")
         time.sleep(chance.uniform(0.5, 4))
         daemon.kill()
@@ -59,15 +60,13 @@ def test_an_engine_killed_and_started_again_at_random(make: Make, daemon: engine
     here.recovers("--recheck")
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["plain", "xdist"])
-@pytest.mark.parametrize("judged", [0, 2])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=LONG)], ids=["plain", "xdist"])
+@pytest.mark.parametrize("judged", [0, pytest.param(2, marks=LONG)])
 def test_an_engine_that_accepts_and_never_answers(
-    make: Make, daemon: engines.Daemon, judged: int, workers: tuple[str, ...], long: bool
+    make: Make, daemon: engines.Daemon, rows: list[str], judged: int, workers: tuple[str, ...]
 ) -> None:
     """An engine that hangs, from the start or from the second image on, makes no image broken; nobody waits on."""
-    if not long and bool(judged) != bool(workers):
-        pytest.skip("in the long form")
-    here = make()
+    here = make(rows=rows[:4] if judged else rows[:2])
     here.check(SLOW)
     here.begin()
     process = here.start(*HOPELESS, *workers) if judged else None
@@ -89,11 +88,9 @@ def small_disk() -> Iterator[tuple[engines.Daemon, list[str]]]:
         yield made, scene.small(made.url)
 
 
-@pytest.mark.parametrize("left", [0, 4096, 20480, 65536, 1 << 20])
-def test_a_full_disk(make: Make, small_disk: tuple[engines.Daemon, list[str]], left: int, long: bool) -> None:
+@pytest.mark.parametrize("left", [0, *(pytest.param(left, marks=LONG) for left in (4096, 20480, 65536, 1 << 20))])
+def test_a_full_disk(make: Make, small_disk: tuple[engines.Daemon, list[str]], left: int) -> None:
     """An engine without room, be it for a container or for what a check writes there, makes no image broken."""
-    if not long and left not in (0, 65536):
-        pytest.skip("in the long form")
     daemon, rows = small_disk
     here = make(url=daemon.url, rows=rows)
     here.begin()
@@ -137,13 +134,11 @@ def test_no_address_is_left(make: Make) -> None:
         here.recovers()
 
 
-@pytest.mark.parametrize("seconds", [0.03, 1.0])
-def test_a_slow_engine(make: Make, daemon: engines.Daemon, tmp_path: Path, seconds: float, long: bool) -> None:
+@pytest.mark.parametrize("seconds", [0.03, pytest.param(1.0, marks=LONG)])
+def test_a_slow_engine(make: Make, daemon: engines.Daemon, rows: list[str], tmp_path: Path, seconds: float) -> None:
     """Answers that take their time change no verdict."""
-    if seconds == 1 and not long:
-        pytest.skip("in the long form")
     with authorization.between(_socket(daemon), tmp_path / "slow.sock", delay=seconds) as url:
-        here = make(url=url)
+        here = make(url=url, rows=rows[:4])
         here.recovers()
 
 
@@ -166,7 +161,9 @@ def test_an_engine_too_old(make: Make, daemon: engines.Daemon, tmp_path: Path) -
     here.recovers()
 
 
-def test_an_engine_that_hangs_is_waited_for_once(make: Make, daemon: engines.Daemon, tmp_path: Path) -> None:
+def test_an_engine_that_hangs_is_waited_for_once(
+    make: Make, daemon: engines.Daemon, rows: list[str], tmp_path: Path
+) -> None:
     """What never answers costs the first image its tries, and every other image one."""
     asked, over = [], threading.Event()
 
@@ -175,7 +172,7 @@ def test_an_engine_that_hangs_is_waited_for_once(make: Make, daemon: engines.Dae
         over.wait()
         return None
 
-    here = make()
+    here = make(rows=rows[:4])
     here.begin()
     with authorization.between(_socket(daemon), tmp_path / "silent.sock", silent) as url:
         ended = here.run(*HOPELESS, url=url)
@@ -184,14 +181,16 @@ def test_an_engine_that_hangs_is_waited_for_once(make: Make, daemon: engines.Dae
     assert len(asked) <= len(here.verdicts()) + 1 + 3
 
 
-def test_the_images_of_an_engine_that_hangs_go_to_another(make: Make, long: bool) -> None:
+@LONG
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["plain", "xdist"])
+def test_the_images_of_an_engine_that_hangs_go_to_another(make: Make, workers: tuple[str, ...]) -> None:
     """Of two engines one stops to answer in the middle: the other one judges its images."""
     here = make()
     here.check(SLOW)
     with engines.dockerd() as other:
         scene.small(other.url)
         baseline = scene.holdings(other.url)
-        process = here.start("-p", "impatient", *(("-n", "2") if long else ()), url=[other.url, here.url])
+        process = here.start("-p", "impatient", *workers, url=[other.url, here.url])
         here.wait_until_judged(process)
         other.signal(signal.SIGSTOP)
         try:
@@ -217,7 +216,7 @@ def test_an_engine_behind_tls(make: Make, tmp_path: Path) -> None:
         f"--tlskey={right}/server.key",
     )
     with engines.dockerd("--bridge=none", "--host=tcp://127.0.0.1:2376", *tls) as daemon:
-        here = make(url=daemon.url, rows=scene.small(daemon.url))
+        here = make(url=daemon.url, rows=scene.small(daemon.url)[:2])
         # Its loopback interface is its own.
         inside = ["nsenter", f"--net=/proc/{daemon.pid}/ns/net"]
         for folder, told in ((wrong, "TLS failed"), (mixed, "TLS failed"), (tmp_path / "none", "lacks ca.pem")):

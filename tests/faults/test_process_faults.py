@@ -18,10 +18,10 @@ import sqlalchemy as sa
 
 from taskgate.harness.skiplist import Entry
 from tests import engines, postgres
-from tests.faults.scene import KEPT, Scene
+from tests.faults.scene import KEPT, LONG, Scene
 
 Make = Callable[..., Scene]
-SLOW = "box.sh('sleep 0.4')"
+SLOW = "box.sh('sleep 0.2')"
 
 
 def test_signals_at_random_moments(make: Make, long: bool) -> None:
@@ -31,7 +31,7 @@ def test_signals_at_random_moments(make: Make, long: bool) -> None:
     print(f"seed {seed}")
     chance = random.Random(seed)
     here.check(SLOW)
-    for turn in range(50 if long else 5):
+    for turn in range(50 if long else 3):
         number = chance.choice([signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
         whom = "worker" if turn % 2 else "run"
         process = here.start("--recheck", "-n", "2")
@@ -88,12 +88,10 @@ def _fill(folder: Path) -> Path:
     return filler
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["plain", "xdist"])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=LONG)], ids=["plain", "xdist"])
 @pytest.mark.parametrize("where", ["out", "list"])
-def test_a_full_disk(make: Make, tmp_path: Path, where: str, workers: tuple[str, ...], long: bool) -> None:
+def test_a_full_disk(make: Make, tmp_path: Path, where: str, workers: tuple[str, ...]) -> None:
     """A disk that is full under the results or under the skip list is told, and costs no more than what it holds."""
-    if workers and not long:
-        pytest.skip("in the long form")
     more = ["--html=out/report.html", "--self-contained-html", "--junitxml=out/junit.xml"] if where == "out" else []
     with mounted(tmp_path / where, "-t", "tmpfs", "-o", "size=64k", "tmpfs") as folder:
         here = make()
@@ -105,6 +103,7 @@ def test_a_full_disk(make: Make, tmp_path: Path, where: str, workers: tuple[str,
         here.recovers(*workers)
 
 
+@LONG
 def test_a_disk_that_fills_up_in_the_middle(make: Make, tmp_path: Path) -> None:
     """What was written before the disk was full is kept."""
     with mounted(tmp_path / "out", "-t", "tmpfs", "-o", "size=64k", "tmpfs") as folder:
@@ -132,7 +131,7 @@ def test_a_skip_list_that_is_read_only(make: Make, tmp_path: Path) -> None:
     here.recovers()
 
 
-@pytest.mark.parametrize("damage", ["conflict", "nul", "not-text"])
+@pytest.mark.parametrize("damage", ["conflict", *(pytest.param(damage, marks=LONG) for damage in ("nul", "not-text"))])
 def test_a_damaged_skip_list(make: Make, damage: str) -> None:
     """A damaged list is a mistake that is told before any image is judged, and stays as it is."""
     here = make()
@@ -151,8 +150,8 @@ def test_a_damaged_skip_list(make: Make, damage: str) -> None:
     here.recovers()
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["plain", "xdist"])
-def test_a_skip_list_that_is_damaged_meanwhile(make: Make, workers: tuple[str, ...], long: bool) -> None:
+@pytest.mark.parametrize("workers", [pytest.param((), marks=LONG), ("-n", "2")], ids=["plain", "xdist"])
+def test_a_skip_list_that_is_damaged_meanwhile(make: Make, workers: tuple[str, ...]) -> None:
     """A conflict that comes into the list while a run is under way is told at its end, and costs no verdict."""
     here = make()
     path = Path(here.skip_list)
@@ -204,7 +203,7 @@ def test_a_truncated_skip_list(make: Make) -> None:
 def test_runs_at_once(tmp_path: Path, daemon: engines.Daemon, rows: list[str], long: bool) -> None:
     """Runs that write the same list at the same time lose nothing of each other's."""
     scenes = []
-    for number in range(20 if long else 5):
+    for number in range(20 if long else 4):
         (tmp_path / str(number)).mkdir()
         own = [row.replace("{id: broken-", f"{{id: broken-{number}-") for row in rows]
         scenes.append(Scene(tmp_path / str(number), daemon.url, own, skip_list="../skip.txt"))
@@ -228,13 +227,9 @@ def database() -> Iterator[postgres.Server]:
         yield made
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["plain", "xdist"])
-def test_a_database_that_ends_meanwhile(
-    make: Make, database: postgres.Server, workers: tuple[str, ...], long: bool
-) -> None:
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=LONG)], ids=["plain", "xdist"])
+def test_a_database_that_ends_meanwhile(make: Make, database: postgres.Server, workers: tuple[str, ...]) -> None:
     """A server that is gone at the end costs no verdict and no entry, is told, and the next run makes up for it."""
-    if workers and not long:
-        pytest.skip("in the long form")
     here = make(skip_list=database.url)
     here.check(SLOW)
     process = here.start(*workers)
@@ -247,7 +242,7 @@ def test_a_database_that_ends_meanwhile(
     here.recovers()
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", [pytest.param("sqlite", marks=LONG), "postgresql"])
 def test_a_table_that_is_dropped_meanwhile(
     make: Make, request: pytest.FixtureRequest, tmp_path: Path, kind: str
 ) -> None:
@@ -266,6 +261,7 @@ def test_a_table_that_is_dropped_meanwhile(
     assert set(here.entries()) == {"broken-0", "broken-1", "broken-2"}
 
 
+@LONG
 def test_a_database_file_that_is_replaced_meanwhile(make: Make, tmp_path: Path) -> None:
     """A file that is no database any more is told and left as it is."""
     path = tmp_path / "skip.db"

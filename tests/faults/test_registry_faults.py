@@ -18,7 +18,7 @@ from examples import images
 from tests import engines, registry
 from tests.faults import scene
 from tests.faults.loopback import lent
-from tests.faults.scene import HOPELESS, Scene
+from tests.faults.scene import HOPELESS, LONG, Scene
 from tests.registry import Fault, answer
 
 PLATFORM, EXISTENCE = ("--checks=image_exists,platform",), ("--checks=image_exists",)
@@ -72,8 +72,8 @@ FAULTS = {
 }
 # Who asks only whether a manifest is there sees none of these.
 DEEP = {name for name in FAULTS if name.startswith("layer")} | {"manifest-of-another"}
-# The engine itself tries these again and again.
-SLOW = {"layer-cut", "layer-redirects"}
+# These the engine itself tries again and again, or waits for.
+SLOW = {"layer-cut", "layer-redirects", "layer-stalls"}
 
 
 @pytest.fixture(scope="module")
@@ -123,19 +123,18 @@ def rows(daemon: engines.Daemon, proxy: registry.Proxy, long: bool) -> list[str]
     return [*scene.small(daemon.url), *pulled]
 
 
-@pytest.mark.parametrize("asked", [(), PLATFORM, EXISTENCE], ids=["pulled", "platform", "existence"])
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["plain", "xdist"])
+@pytest.mark.parametrize(
+    "asked", [(), PLATFORM, pytest.param(EXISTENCE, marks=LONG)], ids=["pulled", "platform", "existence"]
+)
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=LONG)], ids=["plain", "xdist"])
 def test_a_registry_that_fails(
     make: Callable[..., Scene],
     rows: list[str],
     proxy: registry.Proxy,
     asked: tuple[str, ...],
     workers: tuple[str, ...],
-    long: bool,
 ) -> None:
     """Whatever a registry does, its images are infra; only a tag or a name that it does not know is broken."""
-    if workers and not long:
-        pytest.skip("in the long form")
     OVER.clear()
     # The engine's own are broken for what is found out in a container.
     here = make(rows=[row for row in rows if "pull: missing" in row] if asked else rows)
