@@ -44,7 +44,7 @@ def test_signals_at_random_moments(make: Make, rows: list[str], long: bool) -> N
             os.kill(chance.choice(workers) if whom == "worker" and workers else process.pid, number)
         ended = here.end(process)
         print(turn, whom, number.name, ended.status)
-        here.holds(ended, *STATUSES, clean=False)
+        here.holds(ended, *STATUSES, clean=False, words=False)
         _is_whole(here)
     here.recovers("--recheck", "-n", "2")
 
