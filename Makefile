@@ -1,4 +1,4 @@
-.PHONY: setup engine demo test lint bench stop clean
+.PHONY: setup engine demo test faults lint bench stop clean
 .DEFAULT_GOAL := help
 
 # System packages that only the project's own tests need.
@@ -10,6 +10,7 @@ PYTEST_ARGS ?= -n 2 --dist worksteal
 help:
 	@echo "make demo    judge a set of demo images, broken and sound, and show the report"
 	@echo "make test    run the project's own tests"
+	@echo "make faults  everything that can fail does, in more rounds than the tests have time for"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   what it costs, side by side with other ways"
 	@echo "make stop    stop the engine that one of these started"
@@ -27,6 +28,10 @@ demo: engine
 test: engine
 	@scripts/install $(TEST_PACKAGES)
 	$(PYTEST) $(PYTEST_ARGS)
+
+faults: engine
+	@scripts/install $(TEST_PACKAGES)
+	$(PYTEST) tests/faults --long
 
 lint: setup
 	@scripts/lint

@@ -21,7 +21,7 @@ from taskgate.harness.errors import InfraError, UsageError
 from taskgate.harness.judge import new_record
 from taskgate.harness.options import Settings
 from taskgate.harness.runtime import sources
-from taskgate.harness.skiplist import Entry, open_skip_list
+from taskgate.harness.skiplist import open_skip_list
 from taskgate.harness.verdict import Record, Verdict
 from taskgate.harness.workers import Workers
 from taskgate.reports import github, summary, verdicts
@@ -30,8 +30,6 @@ from taskgate.reports.journal import Journal
 from taskgate.reports.progress import Progress
 from taskgate.reports.tally import Tally
 
-# The skip list's entries, as they were when the run began.
-SKIPS = pytest.StashKey[dict[str, Entry]]()
 NO_VERDICT = 10
 CASE = "test_taskgate.py::test_image["
 
@@ -42,7 +40,7 @@ class Controller:
         self.tally = Tally(manifest_ids=list(settings.tasks))
         self._skip_list = open_skip_list(settings.skip_list)
         # A list that can't be read must stop the run now, not after hours.
-        config.stash[SKIPS] = {} if settings.recheck or settings.replay else self._skip_list.read()
+        self.skips = self._skip_list.read()
         self._cache = VerdictCache(settings.out / "cache.jsonl", settings.max_age)
         self._journal = Journal(settings.out / "journal.jsonl")
         self._progress: Progress | None = None
@@ -77,9 +75,13 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Clear away what killed runs left; an engine that doesn't answer is told of image by image."""
-        if not self._config.option.collectonly and not self.settings.replay:
+        if self._config.option.collectonly or self.settings.replay:
+            return
+        try:
             self._reap(None)
-            self._make_runtimes()
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from error
+        self._make_runtimes()
 
     def _make_runtimes(self) -> None:
         """Make what the manifest asks to bring in, before any image is looked at: a mistake there is told once."""
@@ -178,6 +180,17 @@ class Controller:
             listing.update(self._skip_list, self.tally, self.session, partial=self.settings.partial)
         with self._telling():
             self._cache.compact(len(self.settings.tasks))
+
+    @pytest.hookimpl(wrapper=True, trylast=True, specname="pytest_sessionfinish")
+    def pytest_sessionfinish_of_others(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Other plugins' reports (JUnit, HTML) that can't be written are told as our own files are."""
+        try:
+            return (yield)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            self._trouble.append(f"a report can't be written: {where}{error.strerror or error}")
+            session.exitstatus = NO_VERDICT
+            return None
 
     def _status(self, status: int) -> int:
         """The gate's exit status; pytest's own for what pytest itself complains of, Ctrl-C among them."""

@@ -14,7 +14,7 @@ import docker
 import docker.errors
 
 from taskgate.harness import faults
-from taskgate.harness.errors import EngineTimeout, EngineUnavailable, ImageNotFound, InfraError
+from taskgate.harness.errors import EngineTimeout, EngineUnavailable, ImageNotFound, InfraError, RegistryError
 from taskgate.harness.hosts import find_engine
 from taskgate.harness.locks import pull_slot
 from taskgate.harness.task import Task
@@ -38,6 +38,22 @@ class Image:
     healthcheck: bool
 
 
+class _Client(docker.APIClient):
+    """The SDK's, but an engine's own authority counts also where REQUESTS_CA_BUNDLE names those of the web, and what
+    the SDK would wait for without end, such as a pull, may be silent for `silence` seconds."""
+
+    silence: float | None = None
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        verify = self.verify if verify is None else verify
+        return super().merge_environment_settings(url, proxies, stream, verify, cert)
+
+    def _set_request_timeout(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        if kwargs.setdefault("timeout", self.timeout) is None:
+            kwargs["timeout"] = self.silence
+        return kwargs
+
+
 class Engine:
     """One engine, as one process uses it. Not thread-safe: one per worker."""
 
@@ -45,7 +61,7 @@ class Engine:
         host = find_engine(url)
         self.url, self.pulls = host.url, pulls
         with faults.translated(f"connecting to {host.url}"):
-            self.api = docker.APIClient(
+            self.api = _Client(
                 base_url=host.url,
                 version="auto",
                 timeout=CALL_SECONDS,
@@ -128,7 +144,7 @@ class Engine:
 
     def _pull(self, reference: str, wanted: str) -> None:
         repository, tag = _split(reference)
-        self.api.timeout = PULL_SILENCE_SECONDS
+        self.api.silence = PULL_SILENCE_SECONDS
         try:
             with faults.translated(f"pulling {reference}"):
                 for event in self.api.pull(repository, tag=tag, platform=wanted, stream=True, decode=True):
@@ -137,11 +153,15 @@ class Engine:
         except json.JSONDecodeError as error:
             raise InfraError(f"pulling {reference}: the engine's answer was cut short") from error
         except InfraError as error:
+            if isinstance(error, EngineTimeout) and self.alive():
+                # It has not forgotten us: what it waits for is the registry.
+                silent = f"{reference} could not be pulled: nothing came for {PULL_SILENCE_SECONDS} s"
+                raise RegistryError(silent) from error
             if isinstance(error.__cause__, docker.errors.APIError):
                 raise faults.of_pull(faults.explanation(error.__cause__), reference) from error
             raise
         finally:
-            self.api.timeout = CALL_SECONDS
+            self.api.silence = None
 
     def containers(self, label: str) -> Iterator[tuple[str, dict[str, str]]]:
         """The ids and labels of all containers that carry `label`, running or not."""

@@ -62,6 +62,12 @@ class EngineUnavailable(InfraError):
     """No engine answers (absent, stopped, restarted)."""
 
 
+class EngineTooOld(EngineUnavailable):
+    """An engine answers in a way that nobody here understands any more."""
+
+    transient = False
+
+
 class EngineTimeout(InfraError):
     """The engine did not answer in time."""
 

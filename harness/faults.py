@@ -6,6 +6,7 @@ Only what is listed as the image's own fault is ever held against an image. Ever
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,7 @@ import urllib3.exceptions
 
 from taskgate.harness.errors import (
     EngineTimeout,
+    EngineTooOld,
     EngineUnavailable,
     ImageNotFound,
     InfraError,
@@ -25,6 +27,7 @@ from taskgate.harness.errors import (
     TaskgateError,
 )
 
+DENIED = "permission denied: this user may not use the engine (is it in the engine's group, such as `docker`?)"
 NO_SPACE = re.compile(r"no space left on device|disk quota exceeded|\bENOSPC\b", re.I)
 
 # Said by a registry that answered (Docker's words, containerd's, Podman's).
@@ -95,6 +98,8 @@ def translated(doing: str, *, keep: tuple[type[Exception], ...] | type[Exception
         text = explanation(error)
         kind: type[InfraError] = NoSpace if NO_SPACE.search(text) else InfraError
         raise kind(f"{doing}: {text}") from error
+    except docker.errors.InvalidVersion as error:
+        raise EngineTooOld(f"{doing}: the engine is too old: {error}") from error
     except (requests.exceptions.Timeout, TimeoutError, urllib3.exceptions.ReadTimeoutError) as error:
         raise EngineTimeout(f"{doing}: the engine did not answer in time") from error
     except (
@@ -106,7 +111,23 @@ def translated(doing: str, *, keep: tuple[type[Exception], ...] | type[Exception
         # The SDK wraps a socket's time-out in a ConnectionError.
         if "timed out" in str(error).lower():
             raise EngineTimeout(f"{doing}: the engine did not answer in time") from error
-        raise EngineUnavailable(f"{doing}: no engine answers: {error}") from error
+        raise EngineUnavailable(f"{doing}: {_why(error)}") from error
+
+
+def _why(error: BaseException) -> str:
+    """Why there is no connection, in words: libraries wrap the system's error in several of their own."""
+    for _ in range(10):
+        wrapped = (error.__cause__, getattr(error, "reason", None), *error.args, error.__context__)
+        inner = next((one for one in wrapped if isinstance(one, BaseException)), None)
+        if inner is None:
+            break
+        error = inner
+    if isinstance(error, PermissionError):
+        return DENIED
+    if isinstance(error, ssl.SSLError):
+        said = getattr(error, "verify_message", None) or (error.reason or str(error)).replace("_", " ").lower()
+        return f"TLS failed: {said}: are the certificates in DOCKER_CERT_PATH those of this engine?"
+    return f"no engine answers: {getattr(error, 'strerror', None) or error}"
 
 
 def explanation(error: docker.errors.APIError) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import glob
 import json
 import os
 import tempfile
@@ -21,7 +23,9 @@ def write(path: Path, data: bytes | Iterable[bytes]) -> None:
     """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
+    prefix = f".{path.name[:100]}."
+    _remove_halves(path.parent, prefix)
+    handle, name = _half(path.parent, prefix)
     try:
         with os.fdopen(handle, "wb") as file:
             file.writelines([data] if isinstance(data, bytes) else data)
@@ -35,6 +39,34 @@ def write(path: Path, data: bytes | Iterable[bytes]) -> None:
         with contextlib.suppress(OSError):
             Path(name).unlink()
         raise
+
+
+# What mkstemp puts at the end.
+HALF = "????????"
+
+
+def _half(folder: Path, prefix: str) -> tuple[int, str]:
+    """A new file that its writer holds locked, so that others see that it lives. Raises OSError."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=folder, prefix=prefix)
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        # Somebody may have taken it for a dead one's before it was locked.
+        if Path(name).exists():
+            return handle, name
+        os.close(handle)
+
+
+def _remove_halves(folder: Path, prefix: str) -> None:
+    """Remove what writers of this file left who were killed in the middle."""
+    for path in folder.glob(f"{glob.escape(prefix)}{HALF}"):
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(handle)
 
 
 class Lines:

@@ -16,7 +16,14 @@ from taskgate.harness.box import Box
 from taskgate.harness.cache import VerdictCache
 from taskgate.harness.diskbudget import DiskBudget
 from taskgate.harness.engine import Engine, Image
-from taskgate.harness.errors import BundleError, EngineUnavailable, InfraError, TaskgateError, UsageError
+from taskgate.harness.errors import (
+    BundleError,
+    EngineTimeout,
+    EngineUnavailable,
+    InfraError,
+    TaskgateError,
+    UsageError,
+)
 from taskgate.harness.isolation.proof import Prover
 from taskgate.harness.isolation.tools import Tools
 from taskgate.harness.judge import Judgement, new_record
@@ -33,6 +40,8 @@ from taskgate.harness.verdict import Record, Verdict
 
 TRIES = 6
 WAIT_SECONDS = 20.0
+# An engine that hangs is as good as none.
+GONE = (EngineUnavailable, EngineTimeout)
 
 
 class Gate:
@@ -104,8 +113,8 @@ class Gate:
             record = retrying(self._try, task)
             self._down = False
         except InfraError as error:
-            # An engine that is gone costs the first image the waiting, not every one of ten thousand.
-            self._down = isinstance(error, EngineUnavailable)
+            # Such an engine costs the first image the waiting, not every one of ten thousand.
+            self._down = isinstance(error, GONE)
             record = new_record(task, Verdict.INFRA)
             record.reason = str(error)[:2000]
             record.hint = "Nothing is known of the image. Mend what is named above and run again."
@@ -158,7 +167,7 @@ class Gate:
                 return known
             record = self._examine(task, self.placement(task))
             record.fingerprint = self.fingerprint(task)
-        except EngineUnavailable:
+        except GONE:
             # The engine may come back as another one, or somewhere else.
             self._forget()
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from docker.context import ContextAPI
 from docker.context.config import get_current_context_name
 from docker.tls import TLSConfig
 
+from taskgate.harness import faults
 from taskgate.harness.errors import EngineUnavailable, UsageError
 
 PING_SECONDS = 3
@@ -38,12 +40,17 @@ def find_engine(explicit: str | None = None) -> Host:
         return Host(url, "DOCKER_HOST", _env_tls())
     if host := _context():
         return host
-    tried = sockets()
-    for path in tried:
+    shut = ""
+    for path in sockets():
         url = f"unix://{path}"
-        if path.exists() and _answers(url):
-            return Host(url, "a usual socket")
+        # A folder of somebody else's holds no engine for this user.
+        with contextlib.suppress(PermissionError):
+            if path.exists() and _answers(url):
+                return Host(url, "a usual socket")
+            if path.exists() and not os.access(path, os.W_OK):
+                shut = f"{path}: {faults.DENIED}\n"
     raise EngineUnavailable(
+        f"{shut}"
         "no Docker or Podman engine answers at DOCKER_HOST, the docker context, or a usual socket.\n"
         "Start one (`systemctl start docker`, `podman system service -t 0 &`), or name it: --docker-host=URL"
     )
@@ -85,7 +92,8 @@ def _env_tls() -> TLSConfig | None:
     try:
         return docker.utils.kwargs_from_env().get("tls") or None
     except docker.errors.TLSParameterError as error:
-        raise UsageError(str(error), field="DOCKER_CERT_PATH") from error
+        folder = os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker"
+        raise UsageError(f"{folder} lacks ca.pem, cert.pem or key.pem", field="DOCKER_CERT_PATH") from error
 
 
 def _answers(url: str) -> bool:

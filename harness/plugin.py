@@ -14,11 +14,12 @@ import pytest
 from taskgate.harness import options, owner, passport
 from taskgate.harness.box import Box
 from taskgate.harness.cache import VerdictCache
-from taskgate.harness.controller import SKIPS, Controller
+from taskgate.harness.controller import Controller
 from taskgate.harness.engine import first_engine
 from taskgate.harness.errors import InfraError, UsageError
 from taskgate.harness.gate import Gate
 from taskgate.harness.replay import Replay
+from taskgate.harness.skiplist import Entry
 from taskgate.harness.task import Task
 from taskgate.harness.verdict import Evidence, Record, Verdict
 from taskgate.reports import escape
@@ -27,6 +28,7 @@ Judge = Callable[[Task, Task | None], Record]
 
 SUITE = Path(__file__).parent / "suite" / "test_taskgate.py"
 SETTINGS = pytest.StashKey[options.Settings]()
+SKIPS = pytest.StashKey[dict[str, Entry]]()
 SESSION = pytest.StashKey[str]()
 FOLLOWING = pytest.StashKey[Task | None]()
 REPLAY = pytest.StashKey[Replay]()
@@ -50,10 +52,11 @@ def pytest_configure(config: pytest.Config) -> None:
             config.stash[REPLAY] = Replay(settings.replay)
         if config.args_source is not pytest.Config.ArgsSource.ARGS:
             config.args = [str(SUITE)]
-        if worker:
-            config.stash[SKIPS] = pickle.loads(worker["taskgate_skips"])  # noqa: S301
-        else:
-            config.pluginmanager.register(Controller(config, settings, config.stash[SESSION]), "taskgate-controller")
+        if worker is None:
+            controller = Controller(config, settings, config.stash[SESSION])
+            config.pluginmanager.register(controller, "taskgate-controller")
+        # Read once: what happens to the list meanwhile is the end's affair.
+        config.stash[SKIPS] = pickle.loads(worker["taskgate_skips"]) if worker else controller.skips  # noqa: S301
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -120,7 +123,7 @@ def gate(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterato
         settings.checks,
         session=pytestconfig.stash[SESSION],
         cache=None if settings.recheck else VerdictCache(settings.out / "cache.jsonl", settings.max_age),
-        skips=pytestconfig.stash[SKIPS],
+        skips=None if settings.recheck else pytestconfig.stash[SKIPS],
         max_age=settings.max_age,
         skip_list=settings.skip_list,
         disk_budget=settings.disk_budget,

@@ -15,6 +15,25 @@ import pytest
 CLONE = Path(__file__).parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="the faults of tests/faults in more rounds and variants")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: runs with --long only")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("long"):
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+
+
+@pytest.fixture(scope="session")
+def long(pytestconfig: pytest.Config) -> bool:
+    """Is this the long form? The short one is for every day."""
+    return bool(pytestconfig.getoption("long"))
+
+
 @pytest.fixture(scope="session")
 def client() -> Iterator[Any]:
     """A docker client of the tests' own."""

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import docker
@@ -49,6 +49,14 @@ class Daemon:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(timeout=30)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
     def stop(self) -> None:
         if self._process and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
@@ -59,20 +67,20 @@ class Daemon:
 
 
 @contextmanager
-def dockerd(*, disk: str | None = None) -> Iterator[Daemon]:
-    """A dockerd with data of its own, without networks; with `disk`, on a file system of that size (`200m`)."""
+def dockerd(*options: str, size: str | None = None) -> Iterator[Daemon]:
+    """A dockerd with data of its own, without networks unless `options` say otherwise. `size`: its disk has so much."""
     program = shutil.which("dockerd")
     assert program, "dockerd is missing: apt-get install docker.io"
     with _folder() as folder:
-        if disk:
+        if size:
             (folder / "data").mkdir()
-            mount = ["mount", "-t", "tmpfs", "-o", f"size={disk}", "tmpfs", str(folder / "data")]
-            subprocess.run(mount, check=True)
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder / "data"], check=True)
         # In a network namespace of its own: with --bridge=none it would remove the bridge of the host's dockerd.
         command = [
-            "unshare", "--net", program, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec",
-            "--pidfile", f"{folder}/pid",
-            "--host", f"unix://{folder}/engine.sock", "--bridge=none", "--iptables=false", "--ip6tables=false",
+            "unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh", program,
+            "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid",
+            "--host", f"unix://{folder}/engine.sock", "--iptables=false", "--ip6tables=false",
+            *(options or ["--bridge=none"]),
         ]  # fmt: skip
         daemon = Daemon(folder, command)
         daemon.start()
@@ -123,6 +131,11 @@ def _folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
+        # The shims of a daemon that was killed outlive it.
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                if str(folder).encode() in path.read_bytes():
+                    os.kill(int(path.parent.name), signal.SIGKILL)
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         for mount in sorted((m for m in mounts if m.startswith(str(folder))), reverse=True):
             subprocess.run(["umount", "-l", mount], check=False)

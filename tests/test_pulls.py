@@ -155,7 +155,7 @@ def test_a_disk_smaller_than_the_manifest(gate: Gate, publish: Publish, port: in
     rows += "".join(f"- {{id: u{number}, image: '{name}'}}\n" for number, name in enumerate(names[:3]))
     head = "version: 1\ndefaults: {repo_path: null, python: null, network: none, checks: {network: off}}\ntasks:\n"
     text = head + rows
-    with engines.dockerd(disk="120m") as daemon:
+    with engines.dockerd(size="120m") as daemon:
         options = ("-n", "2", f"--docker-host={daemon.url}", CHECKS)
         run = gate(text, *options, "--disk-budget=60m")
         assert run.status == 0, run.output

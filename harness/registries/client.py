@@ -27,6 +27,8 @@ ACCEPT = ", ".join((*INDEXES, *MANIFESTS))
 NO_TLS = b"HTTP request to an HTTPS server"
 # Where engines look for the authorities of a registry of one's own.
 AUTHORITIES = Path("/etc/docker/certs.d")
+# What registries say with every answer.
+VERSION = "Docker-Distribution-Api-Version"
 PAGE = 500
 PAGES = 10_000
 ANSWER_BYTES = 8 << 20
@@ -134,7 +136,12 @@ class Client:
                 challenged = True
                 self._authenticate(answer.headers.get("WWW-Authenticate", ""), scope)
                 continue
-            if status == 404:
+            told_by_registry = VERSION in answer.headers or _has_errors(data)
+            if status == 404 and method == "HEAD" and not told_by_registry:
+                # Without words it can't be told from somebody in between who knows no such page.
+                method = "GET"
+                continue
+            if status == 404 and told_by_registry:
                 raise ImageNotFound(f"{self.registry} has no {path.partition('?')[0].removeprefix('/v2/')}")
             if status != 429 and status < 500:
                 raise RegistryError(f"{self.registry}: {said}")
@@ -283,6 +290,14 @@ def _object(data: bytes, what: str) -> dict[str, Any]:
 def _texts(page: dict[str, Any], name: str) -> list[str]:
     """A list of texts; engines write null for none."""
     return [text for text in page.get(name) or () if isinstance(text, str)]
+
+
+def _has_errors(data: bytes) -> bool:
+    """Are these the words of a registry, and not those of any web server?"""
+    try:
+        return "errors" in json.loads(data)
+    except (ValueError, TypeError, RecursionError):
+        return False
 
 
 def _said(data: bytes) -> str:
