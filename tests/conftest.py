@@ -15,6 +15,10 @@ import pytest
 CLONE = Path(__file__).parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="the long forms: more rounds, larger inputs")
+
+
 @pytest.fixture(scope="session")
 def client() -> Iterator[Any]:
     """A docker client of the tests' own."""
