@@ -1,4 +1,4 @@
-.PHONY: setup engine demo test lint bench stop clean
+.PHONY: setup engine demo test lint fuzz bench stop clean
 .DEFAULT_GOAL := help
 
 # System packages that only the project's own tests need.
@@ -11,6 +11,7 @@ help:
 	@echo "make demo    judge a set of demo images, broken and sound, and show the report"
 	@echo "make test    run the project's own tests"
 	@echo "make lint    ruff and mypy"
+	@echo "make fuzz    hostile bytes for all that reads any, ten minutes of them"
 	@echo "make bench   what it costs, side by side with other ways"
 	@echo "make stop    stop the engine that one of these started"
 
@@ -30,6 +31,9 @@ test: engine
 
 lint: setup
 	@scripts/lint
+
+fuzz: setup
+	@scripts/fuzz
 
 bench: engine
 	@scripts/install mmdebstrap
