@@ -45,7 +45,9 @@ RUN chmod 755 /evil && printf '#!/bin/sh\\nexec /evil gpg\\n' >/evil-gpg && chmo
 """
     # A command each would be a layer each.
     settings = " && ".join(line.removeprefix("RUN cd /testbed && ") for line in config.splitlines())
-    return images.build(client, "taskgate-test/hostile-git:1", f"{lines}RUN cd /testbed && {settings}", {"evil": EVIL.encode()})
+    return images.build(
+        client, "taskgate-test/hostile-git:1", f"{lines}RUN cd /testbed && {settings}", {"evil": EVIL.encode()}
+    )
 
 
 def test_nothing_that_a_repository_names_is_run(engine: Engine, image: str) -> None:

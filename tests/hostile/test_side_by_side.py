@@ -45,7 +45,9 @@ def _image(client: Any, sound: str, case: Hostile) -> str:
 
 
 def _manifest(built: dict[Hostile, str], sound: str, port: int) -> str:
-    rows = [{"id": case.name, "image": image, "env": {"PORTS": str(port)}, **case.task} for case, image in built.items()]
+    rows = [
+        {"id": case.name, "image": image, "env": {"PORTS": str(port)}, **case.task} for case, image in built.items()
+    ]
     # The sound ones stand between them.
     for number, task_id in enumerate(SOUND):
         rows.insert(number * 8, {"id": task_id, "image": sound})
