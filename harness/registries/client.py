@@ -27,6 +27,8 @@ ACCEPT = ", ".join((*INDEXES, *MANIFESTS))
 NO_TLS = b"HTTP request to an HTTPS server"
 # Where engines look for the authorities of a registry of one's own.
 AUTHORITIES = Path("/etc/docker/certs.d")
+# Of a challenge. It is looked for from the beginning of a word alone: words may be as long as a header.
+FIELD = re.compile(r'(?<![a-zA-Z_])([a-zA-Z_]++)="([^"]*)"')
 PAGE = 500
 PAGES = 10_000
 ANSWER_BYTES = 8 << 20
@@ -322,7 +324,7 @@ def _said(data: bytes) -> str:
 def _challenged(challenge: str) -> tuple[str, SplitResult, dict[str, str]]:
     """A WWW-Authenticate header: its kind, whom to ask, and all that it says."""
     kind, _, rest = challenge.partition(" ")
-    fields = {name.lower(): value for name, value in re.findall(r'([a-zA-Z_]+)="([^"]*)"', rest)}
+    fields = {name.lower(): value for name, value in FIELD.findall(rest)}
     try:
         return kind, urlsplit(fields.get("realm", "")), fields
     except ValueError:
