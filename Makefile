@@ -1,4 +1,4 @@
-.PHONY: setup engine demo test faults lint bench stop clean
+.PHONY: setup engine demo test faults lint fuzz bench stop clean
 .DEFAULT_GOAL := help
 
 # System packages that only the project's own tests need.
@@ -12,6 +12,7 @@ help:
 	@echo "make test    run the project's own tests"
 	@echo "make faults  everything that can fail does, in more rounds than the tests have time for"
 	@echo "make lint    ruff and mypy"
+	@echo "make fuzz    hostile bytes for all that reads any, ten minutes of them"
 	@echo "make bench   what it costs, side by side with other ways"
 	@echo "make stop    stop the engine that one of these started"
 
@@ -35,6 +36,9 @@ faults: engine
 
 lint: setup
 	@scripts/lint
+
+fuzz: setup
+	@scripts/fuzz
 
 bench: engine
 	@scripts/install mmdebstrap

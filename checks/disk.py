@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 
 from taskgate.checks.registry import Skip, check
@@ -15,7 +16,7 @@ def disk(box: Box) -> Iterator[str]:
     """
     found = box.sh('[ -d "$1" ] || set -- /; LC_ALL=C df -Pk "$1"', box.task.start_dir)
     columns = found.lines[-1].split() if found.ok and found.lines else []
-    if len(columns) < 4 or not columns[-3].isdecimal():
+    if len(columns) < 4 or not re.fullmatch(r"\d{1,18}", columns[-3], re.ASCII):
         yield Skip("the image has no working df")
     elif (free := int(columns[-3]) >> 10) < FREE_MIB:
         raise NoSpace(f"only {free} MiB are free on the engine's disk")

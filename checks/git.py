@@ -5,13 +5,17 @@ import shlex
 from taskgate.harness.box import Box
 from taskgate.harness.shell import Result
 
-# The repository is the image's: nothing that its configuration names is started, nothing is asked or written.
+# The repository is the image's: nothing that its configuration names is started, nothing is asked or written. But for
+# its filters: they belong to what status compares, and one that fails fails an agent's git as well.
 # An explicit GIT_DIR is how git trusts a repository of another owner in every version that it has.
 QUIET = """
-export LC_ALL=C GIT_OPTIONAL_LOCKS=0 GIT_TERMINAL_PROMPT=0 GIT_PAGER= GIT_NO_LAZY_FETCH=1
+export LC_ALL=C GIT_OPTIONAL_LOCKS=0 GIT_TERMINAL_PROMPT=0 GIT_PAGER= GIT_NO_LAZY_FETCH=1 GIT_ALLOW_PROTOCOL=none
 repo=$1 tg_git=$2; shift 2
 cd "$repo" || exit 125
-git() { command "$tg_git" -c core.fsmonitor=false -c core.hooksPath=/dev/null -c core.untrackedCache=false "$@"; }
+git() {
+  command "$tg_git" -c core.fsmonitor=false -c core.hooksPath=/dev/null -c core.untrackedCache=false \
+    -c log.showSignature=false "$@"
+}
 """
 TRUSTED = 'export GIT_DIR="$repo/.git" GIT_WORK_TREE="$repo"\n'
 

@@ -15,7 +15,7 @@ def git_commit(box: Box) -> Iterator[str]:
     if wanted is None or box.task.repo_path is None:
         yield Skip("the manifest names no base_commit")
         return
-    head = git(box, "git rev-parse --verify 'HEAD^{commit}'")
+    head = git(box, "git rev-parse --verify 'HEAD^{commit}' 2>/dev/null")
     if head.code:
         # Only where git_repo is off.
         yield Skip("there is no repository")

@@ -6,7 +6,7 @@ from taskgate.harness.box import Box
 
 LOCKS = """
 for name in index HEAD config packed-refs shallow; do
-  path=$(git rev-parse --git-path "$name.lock") && [ -e "$path" ] && echo "$path"
+  path=$(git rev-parse --git-path "$name.lock" 2>/dev/null) && [ -e "$path" ] && echo "$path"
 done; exit 0
 """
 
@@ -42,7 +42,8 @@ def git_repo(box: Box) -> Iterator[str]:
         yield f"{path} is not a git repository{inside}"
         return
     plain = git(box, 'command "$tg_git" rev-parse --show-toplevel', trusted=False)
-    if plain.code and ("dubious ownership" in plain.out or "unsafe repository" in plain.out):
+    foreign = "dubious ownership" in plain.out or "unsafe repository" in plain.out
+    if plain.code and foreign:
         yield Warn(f"{path} belongs to another user: git needs safe.directory={path} in the agent's environment")
     for reason, script in (
         (f"{path}/.git is not a valid repository", "git rev-parse --git-dir"),
@@ -67,3 +68,6 @@ def git_repo(box: Box) -> Iterator[str]:
         if git(box, script).code:
             yield reason
             return
+    if plain.code and not foreign:
+        # So it is where the image's environment names another repository, or the configuration says that this is bare.
+        yield f"git does not find it as an agent would call it: {' '.join(plain.out.split())[-200:]}"

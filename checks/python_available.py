@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 
 from packaging.specifiers import SpecifierSet
@@ -29,6 +30,7 @@ for kind, names in ("needed", needed), ("usual", usual):
 print(mark, "end")
 """
 MARK = "taskgate-python"
+VERSION = re.compile(r"\d{1,9}(\.\d{1,9}){2}", re.ASCII)
 
 
 @check(after="shell")
@@ -41,21 +43,21 @@ def python_available(box: Box) -> Iterator[str]:
     box.facts["python"] = None
     brought = box.runtime.python if box.runtime else None
     found = box.sh('command -v "$1"', brought) if brought else box.sh("command -v python3 || command -v python")
+    python = found.lines[-1] if found.ok and found.lines else None
     if wanted is None:
-        box.facts["python"] = found.lines[-1] if found.ok else None
+        box.facts["python"] = python
         yield Skip("the manifest asks for no Python")
         return
-    if found.code:
+    if python is None:
         yield f"the runtime's {brought} is not there" if brought else "there is no python3 on PATH"
         return
-    python = found.lines[-1]
     probe = box.sh('p=$1; shift; exec "$p" -c "$@"', python, PROBE, NEEDED, USUAL, MARK)
     said: dict[str, list[str]] = {}
     for line in probe.lines:
         if line.startswith(MARK + " "):
             _, kind, *rest = line.split(" ", 2)
             said.setdefault(kind, []).append(rest[0] if rest else "")
-    if probe.code or "end" not in said or "version" not in said:
+    if probe.code or "end" not in said or not VERSION.fullmatch(said.get("version", [""])[0]):
         yield f"{python} is there but does not run"
     elif not SpecifierSet(wanted).contains(said["version"][0], prereleases=True):
         yield f"{python} is version {said['version'][0]}, the manifest asks for {wanted}"

@@ -24,6 +24,9 @@ CHUNK_BYTES = 2 << 20
 # Podman 4.3 finds no name that holds `*`, however it is quoted; its folder it gives whole.
 GONE = re.compile(r"no such container|no container with", re.I)
 PATTERN = re.compile(r"[*?\[\\]")
+# Go's bits: a link; a device, a pipe, a socket.
+LINK, PECULIAR = 1 << 27, 1 << 26 | 1 << 25 | 1 << 24
+LINKS = 8
 
 
 def stat(api: Any, container: str, path: str) -> dict[str, Any] | None:
@@ -31,12 +34,28 @@ def stat(api: Any, container: str, path: str) -> dict[str, Any] | None:
 
     Raises InfraError, also for a path that can't be resolved (a loop of links).
     """
+    # A HEAD is twenty times as fast, but a failure has no words.
+    with faults.translated(f"looking at {path}"):
+        head = api.head(api._url("/containers/{0}/archive", container), params={"path": path}, timeout=api.timeout)
+    if head.status_code == 200 and not PATTERN.search(path):
+        return _about(head)
     try:
         chunks, about = _ask(api, container, path)
     except FileNotFoundError:
         return None
     chunks.close()
     return about
+
+
+def peculiar(api: Any, container: str, path: str) -> bool:
+    """Is there a pipe, a socket or a device, links followed? Raises InfraError."""
+    for _ in range(LINKS):
+        about = stat(api, container, path)
+        mode = int(about["mode"]) if about else 0
+        if about is None or not mode & LINK:
+            return bool(mode & PECULIAR)
+        path = str(about["linkTarget"])
+    return False
 
 
 @contextmanager
@@ -48,6 +67,11 @@ def tar(api: Any, container: str, path: str) -> Iterator[tarfile.TarFile]:
             yield archive
     finally:
         chunks.close()
+
+
+def _about(answer: Any) -> dict[str, Any]:
+    told = answer.headers["x-docker-container-path-stat"]
+    return dict(json.loads(base64.b64decode(told.replace("-", "+").replace("_", "/") + "==")))
 
 
 def _ask(api: Any, container: str, path: str) -> tuple[Any, dict[str, Any]]:
@@ -65,9 +89,7 @@ def _ask(api: Any, container: str, path: str) -> tuple[Any, dict[str, Any]]:
                 headers={"Accept-Encoding": "identity"},
             )
             api._raise_for_status(answer)
-            told = answer.headers["x-docker-container-path-stat"]
-            about = json.loads(base64.b64decode(told.replace("-", "+").replace("_", "/") + "=="))
-            return api._stream_raw_result(answer, CHUNK_BYTES, False), dict(about)
+            return api._stream_raw_result(answer, CHUNK_BYTES, False), _about(answer)
     except InfraError as error:
         # That the container itself is gone says nothing of the path.
         if isinstance(error.__cause__, docker.errors.NotFound) and not GONE.search(str(error)):

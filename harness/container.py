@@ -19,6 +19,8 @@ from taskgate.harness.task import Task
 READY_SECONDS = 20.0
 READ_LIMIT = 1 << 20
 SHELL = ("/bin/sh",)
+# What an engine opens by itself, outside of the container, before it starts one.
+OPENED = ("/etc/passwd", "/etc/group")
 
 
 class Container:
@@ -79,6 +81,7 @@ class Container:
         """Start it and wait for its shell. Raises StartFailed, or InfraError."""
         api = self._engine.api
         attach = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
+        self._refuse_traps()
         try:
             # Podman prepares the container here already, so that what Docker says at the start it says now.
             with faults.translated("attaching to a container"):
@@ -141,6 +144,16 @@ class Container:
             with contextlib.suppress(OSError):
                 self._shell.close()
         self._engine.remove(self.id)
+
+    def _refuse_traps(self) -> None:
+        """An engine waits for ever on a pipe, and can't even remove the container any more."""
+        for path in OPENED:
+            peculiar = False
+            # What can't be resolved (a loop of links) can't be opened.
+            with contextlib.suppress(InfraError):
+                peculiar = archiveapi.peculiar(self._engine.api, self.id, path)
+            if peculiar:
+                raise StartFailed(f"{path} is a pipe or a device, which engines open and hang on", cause="image")
 
     def _stop_processes(self) -> None:
         with faults.translated("stopping a check's processes"):

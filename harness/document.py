@@ -7,8 +7,9 @@ nothing recurses, and aliases are counted before anything is expanded.
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,9 +19,12 @@ import yaml
 from taskgate.harness.errors import ManifestError
 
 MAX_BYTES = 1 << 30
+# A parsed document takes many times its size; more goes into JSON Lines, a line at a time.
+MAX_DOCUMENT = 128 << 20
 MAX_LINE = 1 << 20
 MAX_DEPTH = 32
-MAX_NODES = 50_000_000
+MAX_NODES = 3_000_000
+MAX_INTEGER = 1 << 63
 NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 CORE = "tag:yaml.org,2002:"
 
@@ -41,18 +45,45 @@ class Node:
         return self.plain and self.value in NULLS
 
 
-def read(path: Path) -> bytes:
-    """The file's bytes. Raises ManifestError."""
+def read(path: Path, *, most: int = MAX_BYTES, regular: bool = False) -> bytes:
+    """The file, of at most `most` bytes. `regular`: nobody named it, so it is no pipe. Raises ManifestError."""
     try:
         if path.is_dir():
             raise ManifestError("is a directory, not a manifest", file=str(path))
+        if regular and not path.is_file():
+            raise ManifestError("is no regular file", file=str(path))
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            data = file.read(most + 1)
     except (OSError, ValueError) as error:
         raise ManifestError(f"can't be read: {getattr(error, 'strerror', error)}", file=str(path)) from error
-    if len(data) > MAX_BYTES:
-        raise ManifestError(f"is larger than {MAX_BYTES >> 30} GiB", file=str(path))
+    if len(data) > most:
+        raise ManifestError(f"is larger than {most >> 20} MiB", file=str(path))
     return data
+
+
+def lines(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The lines that aren't blank, with their numbers, one at a time."""
+    for number, line in enumerate(io.BytesIO(data.removeprefix(b"\xef\xbb\xbf")), 1):
+        if line.strip():
+            yield number, line
+
+
+def check(value: Any, file: str, line: int | None = None) -> Any:
+    """Values that a parser of another format gave, as far as they can be worked with. Raises ManifestError."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        if any(isinstance(one, int) and abs(one) >= MAX_INTEGER for one in level):
+            raise ManifestError("holds a number that is too large", file=file, line=line)
+        level = [inner for one in level for inner in _inside(one)]
+        if not level:
+            return value
+    raise ManifestError(f"is nested more than {MAX_DEPTH} deep", file=file, line=line)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def glimpse(path: Path, limit: int = 1 << 16) -> str:
@@ -68,7 +99,7 @@ def glimpse(path: Path, limit: int = 1 << 16) -> str:
 
 def plain_yaml(path: Path) -> Any:
     """A YAML file as values: text, int, float, bool, None, lists and mappings. Raises ManifestError."""
-    return _value(parse_yaml(read(path), str(path)))
+    return _value(parse_yaml(read(path, most=MAX_DOCUMENT, regular=True), str(path)))
 
 
 def of(value: Any, line: int) -> Node:
@@ -105,6 +136,9 @@ def _value(node: Node) -> Any:
 
 def parse_yaml(data: bytes, file: str) -> Node:
     """The one document in `data`. Raises ManifestError."""
+    if len(data) > MAX_DOCUMENT:
+        said = f"is larger than {MAX_DOCUMENT >> 20} MiB; JSON Lines (.jsonl) may be longer"
+        raise ManifestError(said, file=file)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -174,7 +208,9 @@ class _Tree:
         """Put a finished node into its parent; returns the key that now waits for its value."""
         parent.size += child.size
         if parent.size > MAX_NODES:
-            self._fail("its aliases expand to more than can be meant", line)
+            self._fail(
+                f"its aliases expand to more than can be meant, or it holds more than {MAX_NODES:,} values", line
+            )
         if isinstance(parent.value, list):
             parent.value.append(child)
             return None

@@ -169,6 +169,13 @@ class Engine:
             for found in self.api.containers(all=True, filters={"label": label}):
                 yield found["Id"], found.get("Labels") or {}
 
+    def image_labels(self, container_id: str) -> dict[str, str]:
+        """The labels of a container's image, which the container bears as well; none where either is gone."""
+        with contextlib.suppress(InfraError), faults.translated("inspecting a container"):
+            about = self.inspect(self.api.inspect_container(container_id)["Image"]) or {}
+            return dict((about.get("Config") or {}).get("Labels") or {})
+        return {}
+
     def volumes(self, label: str) -> Iterator[tuple[str, dict[str, str]]]:
         """The names and labels of all volumes that carry `label`."""
         with faults.translated("listing volumes"):

@@ -11,9 +11,12 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from taskgate.harness.errors import InfraError, NoSpace
+
+# A record is a few kilobytes; a check of somebody's own may say more.
+LINE_BYTES = 16 << 20
 
 
 def write(path: Path, data: bytes | Iterable[bytes]) -> None:
@@ -102,8 +105,11 @@ class Lines:
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of such a file; damaged lines are passed over, a missing file has none. Raises InfraError."""
     try:
+        # A pipe would wait for ever.
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise InfraError(f"{path}: not a regular file")
         with path.open("rb") as file:
-            for line in file:
+            for line in _whole(file):
                 try:
                     document = json.loads(line)
                 except (ValueError, RecursionError):
@@ -114,6 +120,16 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
         return
     except OSError as error:
         raise trouble(path, error) from error
+
+
+def _whole(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file, but for those that are too long to be ours."""
+    cut = False
+    while line := file.readline(LINE_BYTES):
+        end = line.endswith(b"\n")
+        if not cut and (end or len(line) < LINE_BYTES):
+            yield line
+        cut = not end
 
 
 def trouble(path: Path, error: OSError) -> InfraError:

@@ -62,6 +62,9 @@ class Frames:
         return self._sock.fileno()
 
     def close(self) -> None:
+        # The SDK's answer holds the connection, too: an engine that goes on writing to it can't remove the container.
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
         self._raw.close()
 
     def _parts(self, chunk: bytes) -> list[tuple[int, bytes]]:

@@ -112,9 +112,7 @@ class _Builder:
 
     def _each_line(self, data: bytes) -> Iterator[Task]:
         first = True
-        for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-            if not line.strip():
-                continue
+        for number, line in document.lines(data):
             node = document.parse_json_line(line, number, self.file)
             if first and isinstance(node.value, dict) and "version" in node.value and "image" not in node.value:
                 top = self.mapping(node, "", ("version", "defaults"))
@@ -146,8 +144,8 @@ class _Builder:
         named = fields.get("id")
         task_id = self.task_id(named, _join(where, "id")) if named else id_of(image)
         if not named:
-            # What an image may be called, an id may be called too, but for its length.
-            task_id = task_id[:MAX_TEXT]
+            # An image may be called longer.
+            task_id = self.task_id(Node(task_id[:MAX_TEXT], node.line), _join(where, "image"))
         if task_id in self._seen:
             said = f"{task_id!r} is taken by the task on line {self._seen[task_id]}"
             self.fail(said, named or node, _join(where, "id"))

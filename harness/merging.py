@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from taskgate.harness import files
 from taskgate.harness.cache import VerdictCache
@@ -14,6 +15,8 @@ from taskgate.harness.verdict import Record
 from taskgate.reports import verdicts
 from taskgate.reports.tally import Tally
 
+# A million records.
+MAX_BYTES = 1 << 30
 VERDICTS, JOURNAL, CACHE = "verdicts.json", "journal.jsonl", "cache.jsonl"
 
 
@@ -38,7 +41,7 @@ def records(part: Path) -> list[Record]:
     """
     found: dict[str, Record] = {}
     try:
-        rows = json.loads((part / VERDICTS).read_bytes())["tasks"]
+        rows = _document(part / VERDICTS)["tasks"]
     except FileNotFoundError:
         if not (part / JOURNAL).is_file():
             raise UsageError(
@@ -47,6 +50,8 @@ def records(part: Path) -> list[Record]:
         rows = list(files.read_lines(part / JOURNAL))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"can't be read: {error}", file=str(part / VERDICTS)) from error
+    if not isinstance(rows, list):
+        raise UsageError("must be a list", file=str(part / VERDICTS), field="tasks")
     cached = {record.task_id: record for record in VerdictCache(part / CACHE, None).all()}
     for row in rows:
         try:
@@ -83,6 +88,16 @@ def merge(parts: list[Path], out: Path, ids: Iterable[str]) -> Merged:
         _join([part / name for part in parts], out / name)
     verdicts.write(out / VERDICTS, merged.tally)
     return merged
+
+
+def _document(path: Path) -> Any:
+    if path.exists() and not path.is_file():
+        raise ValueError("not a regular file")
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
+    return json.loads(data)
 
 
 def _join(sources: list[Path], target: Path) -> None:

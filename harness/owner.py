@@ -67,11 +67,22 @@ def abandoned(of: dict[str, str]) -> bool:
     return expires.isdecimal() and time.time() > int(expires) + 3600
 
 
+def _own(engine: Engine, container_id: str, of: dict[str, str]) -> bool:
+    """Did we label it? What others start from an image that bears such labels itself has them as well.
+
+    An image can't know the session of a container that is made from it.
+    """
+    inherited = engine.image_labels(container_id)
+    return LABEL not in inherited or inherited.get(f"{LABEL}.session") != of.get(f"{LABEL}.session")
+
+
 def reap(engine: Engine, session: str | None = None) -> int:
     """Remove what killed runs left, and all of `session`'s own; returns how many containers that were."""
     removed = 0
     for container_id, of in engine.containers(LABEL):
-        if abandoned(of) or (session is not None and of.get(f"{LABEL}.session") == session):
+        if (abandoned(of) or (session is not None and of.get(f"{LABEL}.session") == session)) and _own(
+            engine, container_id, of
+        ):
             # Another run may be reaping the same one, or the engine may be slow: the next run tries again.
             with contextlib.suppress(InfraError):
                 engine.remove(container_id)

@@ -190,13 +190,13 @@ def pytest_runtest_makereport(
 
 def told(record: Record) -> str:
     """A record in a few lines of text."""
-    lines = [f"{record.verdict}: {record.check + ': ' if record.check else ''}{record.reason}"]
+    lines = [f"{record.verdict}: {record.check + ': ' if record.check else ''}{escape.line(record.reason or '', 2000)}"]
     if record.hint:
         lines.append(f"mend it: {record.hint}")
     if isinstance(record.evidence, Evidence):
         lines += [
-            f"command: {record.evidence.command}",
+            f"command: {escape.visible(record.evidence.command, keep=chr(10))}",
             f"status: {record.evidence.status}",
-            record.evidence.output,
+            escape.output(record.evidence.output),
         ]
-    return escape.visible("\n".join(lines), keep="\n")
+    return "\n".join(lines)

@@ -12,6 +12,7 @@ no exec, no file in the image, nothing needed from it but a POSIX shell (dash, b
 
 from __future__ import annotations
 
+import re
 import secrets
 import shlex
 import time
@@ -24,6 +25,8 @@ from taskgate.harness.frames import STDERR, Frames
 KEEP_BYTES = 128 * 1024
 FLOOD_BYTES = 64 * 1024 * 1024
 GRACE_SECONDS = 10.0
+# No result is longer: a nonce, a number and a status.
+RESULT_BYTES = 64
 
 # kill -9 -1 reaches every process but the caller and process 1, so it must never run as another than that.
 # BusyBox gives up a write that a dying child's SIGCHLD interrupts, hence the tries; a pipe takes the line whole or not.
@@ -84,6 +87,7 @@ class Shell:
         self._frames = Frames(sock)
         self._stop = stop
         self._nonce = secrets.token_hex(16)
+        self._mark = re.compile(rf"\n{self._nonce} (\d{{1,9}}) (\d{{1,3}})\n".encode())
         self._count = 0
         self._pending = b""
         self.stderr = Excerpt()
@@ -134,22 +138,18 @@ class Shell:
 
     def _collect(self, number: int, kept: Excerpt, deadline: float, *, flood: bool = True) -> int | None:
         """Read until command `number` has ended: its exit status; None at the deadline or in a flood."""
-        mark = f"\n{self._nonce} ".encode()
         while True:
-            at = self._pending.find(mark)
-            if at >= 0:
-                end = self._pending.find(b"\n", at + 1)
-                if end >= 0:
-                    kept.add(self._pending[:at])
-                    _, said, code = self._pending[at + 1 : end].split(b" ")
-                    self._pending = self._pending[end + 1 :]
-                    if int(said) == number:
-                        return int(code)
-                    continue
-            elif len(self._pending) > len(mark):
-                keep = len(mark) - 1
-                kept.add(self._pending[:-keep])
-                self._pending = self._pending[-keep:]
+            begin = 0
+            for found in self._mark.finditer(self._pending):
+                kept.add(self._pending[begin : found.start()])
+                begin = found.end()
+                if int(found[1]) == number:
+                    self._pending = self._pending[begin:]
+                    return int(found[2])
+            # The shell is the image's: what only begins like a result is output, however long it goes on.
+            end = max(begin, len(self._pending) - RESULT_BYTES)
+            kept.add(self._pending[begin:end])
+            self._pending = self._pending[end:]
             if flood and kept.size > FLOOD_BYTES:
                 return None
             left = deadline - time.monotonic()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
+from types import NoneType
 from typing import Any
 
 
@@ -109,21 +111,30 @@ class Record:
         cls, data: dict[str, Any], evidence: dict[str, Any] | None = None, fingerprint: str | None = None
     ) -> Record:
         """The inverse of `as_dict`. Raises KeyError, TypeError or ValueError where `data` is no record."""
-        known: dict[str, Any] = {
-            k: _interned(data[k]) for k in ("task_id", "image", "digest", "platform", "check", "reason", "hint")
-        }
+        known = {name: _of(data[name], str) for name in ("task_id", "image", "started")}
+        known |= {name: _of(data[name], str, NoneType) for name in ("digest", "platform", "check", "reason", "hint")}
         return cls(
             **known,
             verdict=Verdict(data["verdict"]),
-            findings=[finding(f["check"], Outcome(f["outcome"]), f["reason"], f["seconds"]) for f in data["findings"]],
-            seconds=data["seconds"],
-            cached=data["cached"],
-            started=data["started"],
-            evidence=Evidence(**evidence) if evidence else None,
-            fingerprint=_interned(fingerprint),
+            findings=[_finding(found) for found in _of(data["findings"], list)],
+            seconds=_of(data["seconds"], float, int),
+            cached=_of(data["cached"], bool),
+            evidence=_evidence(evidence) if evidence else None,
+            fingerprint=_of(fingerprint, str, NoneType),
         )
 
 
-def _interned(text: str | None) -> str | None:
-    """The same object for equal texts: most records of a run share theirs."""
-    return sys.intern(text) if isinstance(text, str) else text
+def _of(value: Any, *kinds: type) -> Any:
+    """The value, if it is of a kind that belongs there. Equal texts are one object: most records share theirs."""
+    if not isinstance(value, kinds) or (isinstance(value, float) and not math.isfinite(value)):
+        raise TypeError(f"{str(value)[:80]!r} is no {kinds[0].__name__}")
+    return sys.intern(value) if type(value) is str else value
+
+
+def _finding(data: dict[str, Any]) -> Finding:
+    reason, seconds = _of(data["reason"], str, NoneType), _of(data["seconds"], float, int)
+    return finding(_of(data["check"], str), Outcome(data["outcome"]), reason, seconds)
+
+
+def _evidence(data: dict[str, Any]) -> Evidence:
+    return Evidence(_of(data["command"], str), _of(data["status"], int, str), _of(data["output"], str))

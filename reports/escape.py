@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import html as _html
+import re
 import unicodedata
 
 # Cc: controls; Cf: invisible and bidirectional formatting; Cs, Zl, Zp: what breaks lines or encodings.
 _RISKY = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+# CI jobs take commands out of what is printed: `##[add-mask]` anywhere in a line, `::add-mask::` where one begins.
+_COMMAND = re.compile(r"#(?=#[\w-]*\[)|^\s*:(?=:)")
 
 
 def visible(text: str, *, keep: str = "") -> str:
@@ -18,8 +21,13 @@ def visible(text: str, *, keep: str = "") -> str:
 
 def line(text: str, limit: int = 200) -> str:
     """One line for a terminal, cut at `limit` characters."""
-    shown = visible(" ".join(text.split()))
+    shown = _COMMAND.sub(_tamed, visible(" ".join(text.split())))
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def output(text: str) -> str:
+    """What an image printed, for a terminal: no line of it begins as one of ours does, or as a CI job's command."""
+    return "\n".join(f"| {_COMMAND.sub(_tamed, visible(part))}" for part in text.splitlines())
 
 
 def html(text: str) -> str:
@@ -30,6 +38,10 @@ def html(text: str) -> str:
 def markdown(text: str, limit: int = 200) -> str:
     """For a cell of a Markdown table."""
     return "".join(f"&#{ord(c)};" if c in "|<>&`*_[]()\\!#~@" else c for c in line(text, limit))
+
+
+def _tamed(found: re.Match[str]) -> str:
+    return "".join(_spelled(c) if c in "#:" else c for c in found[0])
 
 
 def _spelled(char: str) -> str:

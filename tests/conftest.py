@@ -16,7 +16,7 @@ CLONE = Path(__file__).parent.parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="the faults of tests/faults in more rounds and variants")
+    parser.addoption("--long", action="store_true", help="the long forms: more rounds, larger inputs")
 
 
 def pytest_configure(config: pytest.Config) -> None:

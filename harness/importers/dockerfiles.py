@@ -59,12 +59,17 @@ def _build(source: Source, folder: Path, file: Path, name: str, told: Any) -> Bu
         args = dict(str(one).partition("=")[::2] for one in args)
     if not isinstance(inner, str) or not isinstance(dockerfile, str) or not isinstance(args, dict):
         raise source.fail("context and dockerfile must be texts, args a mapping", file=file, field=field)
-    context = (folder / inner).resolve()
-    top = folder.resolve()
+    try:
+        context, top = (folder / inner).resolve(), folder.resolve()
+        place = (context / dockerfile).resolve()
+        there = place.is_file()
+    except (OSError, RuntimeError, ValueError) as error:
+        # A loop of links, a name that is too long, a NUL byte.
+        raise source.fail(f"context or dockerfile can't be a path: {error}", file=file, field=field) from error
     # A task set is not ours: what it builds from is its own folder, and nothing else of this host.
-    if not context.is_relative_to(top) or not (context / dockerfile).resolve().is_relative_to(top):
+    if not context.is_relative_to(top) or not place.is_relative_to(top):
         raise source.fail("leads out of the task's folder", file=file, field=field)
-    if not (context / dockerfile).is_file():
+    if not there:
         raise source.fail(f"there is no {dockerfile}", file=file, field=field)
     given = {str(key): str(value) for key, value in args.items() if value is not None and "$" not in str(value)}
     return Build(context, dockerfile, given, target if isinstance(target, str) else None)

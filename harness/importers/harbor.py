@@ -5,6 +5,7 @@ Source: the package `harbor` 0.25.0, models/task/config.py, models/task/paths.py
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ TASK, DATASET = "task.toml", "dataset.toml"
 # An allow-list of hosts is the endpoint's, of a run: nothing else is let through.
 NETWORKS = {"public": "bridge", "no-network": "none", "allowlist": "none"}
 MIB = 1 << 20
+MAX_BYTES = 4 << 20
+# A key of so many parts, `a.b.c`.
+MANY_PARTS = re.compile(rb"(?<![\w-])(?:(?:[\w-]++|\"[^\"\n]*\"|'[^'\n]*')[ \t]*\.[ \t]*){32}")
 
 
 def recognises(source: Source) -> bool:
@@ -61,6 +65,9 @@ def _row(source: Source, folder: Path, file: Path, told: dict[str, Any], name: s
     image, build = at("environment", "docker_image", str), None
     workdir = at("environment", "workdir", str)
     if image is None:
+        # A link could make a context of all that is above.
+        if (folder / "environment").is_symlink():
+            raise source.fail("must be a folder of the task's own", file=folder / "environment")
         build, inner = dockerfiles.find(source, folder / "environment", "main")
         workdir = workdir or inner
         image = build if isinstance(build, str) else None
@@ -104,10 +111,16 @@ def _listed(source: Source, file: Path) -> set[str]:
 
 
 def _toml(source: Source, file: Path) -> dict[str, Any]:
+    data = document.read(file, most=MAX_BYTES, regular=True)
+    # The memory that its parser takes grows with the square of them.
+    if MANY_PARTS.search(data):
+        raise source.fail(f"is nested more than {document.MAX_DEPTH} deep", file=file)
     try:
-        return tomllib.loads(document.read(file).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        told = tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:
         raise source.fail(f"is no TOML: {error}", file=file) from error
+    document.check(told, str(file))
+    return told
 
 
 def _at(source: Source, file: Path, told: dict[str, Any], section: str, key: str, *kinds: type) -> Any:

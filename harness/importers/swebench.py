@@ -19,6 +19,8 @@ IMAGES = ("image", "docker_image", "image_name")
 MULTI_KEYS = {"org", "repo", "number"}
 LIVE = "starryzhang"
 SMITH = "jyangballin"
+# A row holds patches and the names of tests.
+MAX_LINE = 16 << 20
 
 
 def recognises(source: Source) -> bool:
@@ -145,13 +147,13 @@ def _rows(source: Source) -> Iterator[tuple[int, Any]]:
     if path.suffix == ".parquet":
         yield from _parquet(source)
         return
-    data = document.read(path)
     if path.suffix in (".jsonl", ".ndjson"):
-        for number, line in enumerate(data.splitlines(), 1):
-            if line.strip():
-                yield number, _json(source, line, number)
+        for number, line in document.lines(document.read(path)):
+            if len(line) > MAX_LINE:
+                raise source.fail(f"the line is longer than {MAX_LINE >> 20} MiB", line=number)
+            yield number, _json(source, line, number)
         return
-    told = _json(source, data, None)
+    told = _json(source, document.read(path, most=document.MAX_DOCUMENT), None)
     if isinstance(told, dict) and all(isinstance(value, dict) for value in told.values()):
         told = [{"instance_id": name, **value} for name, value in told.items()]
     if not isinstance(told, list):
@@ -161,10 +163,11 @@ def _rows(source: Source) -> Iterator[tuple[int, Any]]:
 
 def _json(source: Source, data: bytes, line: int | None) -> Any:
     try:
-        return json.loads(data)
+        told = json.loads(data)
     except (ValueError, RecursionError) as error:
         place = getattr(error, "lineno", 1) if line is None else line
         raise source.fail(f"is no JSON: {error}", line=place) from error
+    return document.check(told, source.text, line)
 
 
 def _parquet(source: Source) -> Iterator[tuple[int, Any]]:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urljoin, urlsplit
 
 import docker.auth
 import requests
@@ -29,10 +29,12 @@ NO_TLS = b"HTTP request to an HTTPS server"
 AUTHORITIES = Path("/etc/docker/certs.d")
 # What registries say with every answer.
 VERSION = "Docker-Distribution-Api-Version"
+# Of a challenge. It is looked for from the beginning of a word alone: words may be as long as a header.
+FIELD = re.compile(r'(?<![a-zA-Z_])([a-zA-Z_]++)="([^"]*)"')
 PAGE = 500
 PAGES = 10_000
 ANSWER_BYTES = 8 << 20
-CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0
+CONNECT_SECONDS, READ_SECONDS, ANSWER_SECONDS = 10.0, 30.0, 120.0
 TRIES = 6
 WAIT_SECONDS, MAX_WAIT_SECONDS = 0.5, 120.0
 PATIENCE_SECONDS = 600.0
@@ -90,21 +92,28 @@ class Client:
         for _ in range(PAGES):
             answer, data = self._ask("GET", url, scope)
             yield _object(data, f"{self.registry}: {path}")
-            found = re.match(r'\s*<([^>]*)>\s*;\s*rel="?next"?', answer.headers.get("Link", ""))
-            if not found:
+            following = self._following(url, answer.headers.get("Link", ""))
+            if following is None:
                 return
             seen.add(url)
-            following = urlsplit(urljoin(self._base + url, found[1]))
-            # Credentials are this registry's, wherever its answers point.
-            if (
-                f"{following.scheme}://{following.netloc}" != self._base
-                and following.netloc != urlsplit(self._base).netloc
-            ):
-                raise RegistryError(f"{self.registry}: its next page is said to be on {following.netloc}")
-            url = following._replace(scheme="", netloc="").geturl()
+            url = following
             if url in seen:
                 raise RegistryError(f"{self.registry}: its pages go in a circle")
         raise RegistryError(f"{self.registry}: more than {PAGES} pages")
+
+    def _following(self, url: str, link: str) -> str | None:
+        """The path of the next page, by a Link header; None where there is none. Raises RegistryError."""
+        found = re.match(r'\s*<([^>]*)>\s*;\s*rel="?next"?', link)
+        if not found:
+            return None
+        try:
+            following = urlsplit(urljoin(self._base + url, found[1]))
+        except ValueError as error:
+            raise RegistryError(f"{self.registry}: its next page is nowhere: {found[1][:200]!r}") from error
+        # Credentials are this registry's, wherever its answers point.
+        if f"{following.scheme}://{following.netloc}" != self._base and following.netloc != urlsplit(self._base).netloc:
+            raise RegistryError(f"{self.registry}: its next page is said to be on {following.netloc}")
+        return str(following._replace(scheme="", netloc="").geturl())
 
     def _ask(
         self, method: str, path: str, scope: str, *, accept: str = "application/json"
@@ -163,11 +172,7 @@ class Client:
             verify=self._verify,
             stream=True,
         ) as answer:
-            data = b""
-            for piece in answer.iter_content(1 << 16):
-                data += piece
-                if len(data) > ANSWER_BYTES:
-                    raise RegistryError(f"{self.registry}: an answer of more than {ANSWER_BYTES >> 20} MiB")
+            data = self._body(answer)
             length = answer.headers.get("Content-Length", "")
             if (
                 method != "HEAD"
@@ -178,9 +183,20 @@ class Client:
                 raise requests.ConnectionError(f"the answer was cut short after {len(data)} of {length} bytes")
         return answer, data
 
+    def _body(self, answer: requests.Response) -> bytes:
+        """Raises RegistryError for one that is too large, or too slow."""
+        data, begun = b"", time.monotonic()
+        for piece in answer.iter_content(1 << 16):
+            data += piece
+            if len(data) > ANSWER_BYTES:
+                raise RegistryError(f"{self.registry}: an answer of more than {ANSWER_BYTES >> 20} MiB")
+            if time.monotonic() - begun > ANSWER_SECONDS:
+                raise RegistryError(f"{self.registry}: an answer of more than {ANSWER_SECONDS:g} s")
+        return data
+
     def _session(self) -> requests.Session:
         if not hasattr(self._local, "session"):
-            self._local.session = requests.Session()
+            self._local.session = _Session()
             # Credentials come from docker's own configuration, not from a ~/.netrc.
             self._local.session.auth = _no_auth
         session: requests.Session = self._local.session
@@ -216,8 +232,7 @@ class Client:
 
     def _authenticate(self, challenge: str, scope: str) -> None:
         """Answer a 401: with a name and a password, or with a token from where it says. Raises RegistryError."""
-        kind, _, rest = challenge.partition(" ")
-        fields = {name.lower(): value for name, value in re.findall(r'([a-zA-Z_]+)="([^"]*)"', rest)}
+        kind, realm, fields = _challenged(challenge)
         known = _credentials(self.registry)
         if kind.lower() == "basic":
             if known is None:
@@ -225,14 +240,13 @@ class Client:
             with self._lock:
                 self._basic = known
             return
-        realm = urlsplit(fields.get("realm", ""))
         if kind.lower() != "bearer" or not realm.hostname:
             raise RegistryError(f"{self.registry} answers 401 and doesn't say how to log in: {challenge[:200]!r}")
         # A password must not go over the wire in the clear because a registry says so.
         if realm.scheme != "https" and not self._base.startswith("http:"):
             raise RegistryError(f"{self.registry} wants its tokens to be had from {realm.geturl()[:200]}, without TLS")
         asked = {"service": fields.get("service", ""), "scope": fields.get("scope", scope)}
-        limits: dict[str, Any] = {"timeout": (CONNECT_SECONDS, READ_SECONDS), "allow_redirects": False}
+        limits: dict[str, Any] = {"timeout": (CONNECT_SECONDS, READ_SECONDS), "allow_redirects": False, "stream": True}
         try:
             if known and known[0] == TOKEN_USER:
                 data = {"grant_type": "refresh_token", "refresh_token": known[1], "client_id": "taskgate", **asked}
@@ -240,16 +254,29 @@ class Client:
             else:
                 url = f"{realm.geturl()}{'&' if realm.query else '?'}{urlencode(asked)}"
                 answer = self._session().get(url, auth=known or _no_auth, **limits)
-            told = answer.json() if answer.ok else {}
-        except (requests.RequestException, ValueError) as error:
+            with answer:
+                told = json.loads(self._body(answer)) if answer.ok else {}
+        except (requests.RequestException, ValueError, RecursionError) as error:
             raise RegistryError(f"{self.registry}: no token could be had: {error}") from error
         token = told.get("token") or told.get("access_token") if isinstance(told, dict) else None
-        if not isinstance(token, str):
+        # It goes into a header.
+        if not isinstance(token, str) or not (token.isascii() and token.isprintable()):
             raise RegistryError(f"{self.registry}: no token could be had: {answer.status_code} from {realm.netloc}")
         lasts = told.get("expires_in")
         with self._lock:
             seconds = lasts if isinstance(lasts, int) and 0 < lasts < 86400 else TOKEN_SECONDS
             self._tokens[scope] = token, time.monotonic() + 0.9 * seconds
+
+
+class _Session(requests.Session):
+    """Does not read what a redirect says besides its target, which has no end where a registry wants it so."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        target = super().get_redirect_target(resp)
+        if target is not None:
+            resp.close()
+            resp._content = b""
+        return str(target) if target is not None else None
 
 
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -289,7 +316,8 @@ def _object(data: bytes, what: str) -> dict[str, Any]:
 
 def _texts(page: dict[str, Any], name: str) -> list[str]:
     """A list of texts; engines write null for none."""
-    return [text for text in page.get(name) or () if isinstance(text, str)]
+    found = page.get(name)
+    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
 
 
 def _has_errors(data: bytes) -> bool:
@@ -308,13 +336,23 @@ def _said(data: bytes) -> str:
         return data[:200].decode("utf-8", "replace").strip()
 
 
+def _challenged(challenge: str) -> tuple[str, SplitResult, dict[str, str]]:
+    """A WWW-Authenticate header: its kind, whom to ask, and all that it says."""
+    kind, _, rest = challenge.partition(" ")
+    fields = {name.lower(): value for name, value in FIELD.findall(rest)}
+    try:
+        return kind, urlsplit(fields.get("realm", "")), fields
+    except ValueError:
+        return kind, urlsplit(""), fields
+
+
 def _seconds(told: str | None) -> float | None:
     """A Retry-After: seconds, or a date."""
     if not told:
         return None
-    if re.fullmatch(r"\d{1,9}", told.strip()):
-        return float(told)
+    if re.fullmatch(r"\d{1,9}", told.strip(), re.ASCII):
+        return float(told.strip())
     try:
         return max(0.0, (parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None

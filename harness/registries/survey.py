@@ -97,10 +97,11 @@ class Survey:
             raise RegistryError(
                 f"{task.image}: its registry has a manifest, and not the configuration that it names"
             ) from error
-        inner = about.get("config") or {}
+        inner = about.get("config")
+        inner = inner if isinstance(inner, dict) else {}
         return Image(
             digest=digest,
-            platform=platform(about.get("os"), about.get("architecture"), about.get("variant")),
+            platform=_platform(about),
             user=str(inner.get("User") or ""),
             env={},
             healthcheck=bool(inner.get("Healthcheck")),
@@ -111,14 +112,21 @@ def _key(task: Task) -> tuple[str, str]:
     return task.image, task.platform
 
 
+def _platform(about: dict[str, Any]) -> str:
+    """What is no text says nothing."""
+    parts = (about.get(name) for name in ("os", "architecture", "variant"))
+    return platform(*(part if isinstance(part, str) else None for part in parts))
+
+
 def _chosen(index: dict[str, Any], task: Task) -> str:
     """The digest of the entry for the task's platform. Raises PlatformUnavailable."""
     offered = []
-    for entry in index.get("manifests") or ():
+    entries = index.get("manifests")
+    for entry in entries if isinstance(entries, list) else ():
         about = entry.get("platform") if isinstance(entry, dict) else None
         if not isinstance(about, dict) or not isinstance(entry.get("digest"), str):
             continue
-        name = platform(about.get("os"), about.get("architecture"), about.get("variant"))
+        name = _platform(about)
         offered.append(name)
         if all(a == b for a, b in zip(name.split("/"), task.platform.split("/"), strict=False)):
             return str(entry["digest"])

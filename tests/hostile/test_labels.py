@@ -1,0 +1,46 @@
+"""An image that bears the labels by which taskgate knows its own containers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from examples import images
+from taskgate.harness import owner
+from taskgate.harness.engine import Engine
+from taskgate.harness.task import Task
+from tests.library import running
+
+
+@pytest.fixture(scope="module")
+def pretender(client: Any, sound: str) -> Iterator[str]:
+    """It says that it was left over long ago, by a process of this host that is gone."""
+    said = {**owner.labels("0", -9999), "taskgate.pid": "0", "taskgate.started": "0"}
+    labels = " ".join(f"{name}={value!r}" for name, value in said.items())
+    yield images.build(client, "taskgate-test/hostile-labels:1", f"FROM {sound}\nLABEL {labels}")
+
+
+def test_what_others_run_from_it_is_left_alone(client: Any, engine: Engine, pretender: str) -> None:
+    with running(client, pretender) as bystander:
+        assert bystander.labels["taskgate"] == "gate"
+        owner.reap(engine)
+        owner.reap(engine, "0")
+        bystander.reload()
+        assert bystander.status == "running"
+
+
+def test_what_taskgate_runs_from_it_is_its_own(client: Any, engine: Engine, pretender: str) -> None:
+    from taskgate.harness.box import Box
+
+    session = owner.new_session()
+    box = Box(engine, Task("one", pretender, pull="never"), session)
+    box.start()
+    assert box._container is not None
+    # It lives as long as its owner does.
+    owner.reap(engine)
+    assert box.sh("echo alive").out == "alive\n"
+    owner.reap(engine, session)
+    assert client.containers.list(all=True, filters={"label": f"taskgate.session={session}"}) == []
+    box.close()

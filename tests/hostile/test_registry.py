@@ -1,0 +1,152 @@
+"""A registry that answers nonsense, or for ever: an error of its own, in bounded time and memory."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from taskgate.harness.errors import PlatformUnavailable, RegistryError
+from taskgate.harness.importers.importer import Source
+from taskgate.harness.importers.registry import load
+from taskgate.harness.registries.client import Client
+from taskgate.harness.registries.survey import Survey
+from taskgate.harness.task import Task
+
+Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
+
+
+@contextmanager
+def _registry(answer: Answer) -> Iterator[str]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer(self)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _say(status: int, body: bytes = b"", **headers: str) -> Answer:
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        request.send_response(status)
+        for name, value in headers.items():
+            request.send_header(name.replace("_", "-"), value.replace("HOST", request.headers["Host"]))
+        request.end_headers()
+        request.wfile.write(body)
+
+    return answer
+
+
+def _for_ever(status: int, **headers: str) -> tuple[Answer, list[int]]:
+    """An answer without an end, and how many bytes of it were sent."""
+    sent = [0]
+
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        _say(status, b"", **headers)(request)
+        # More than fits between two processes: what is not read is not sent.
+        while sent[0] < 200 << 20:
+            try:
+                request.wfile.write(b" " * (1 << 20))
+            except OSError:
+                return
+            sent[0] += 1 << 20
+
+    return answer, sent
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    ["", "Bearer", 'Bearer realm="http://["', 'Bearer realm="http://a]b/"', 'Bearer realm="//"', 'Bearer realm="x:y"',
+     'Bearer realm="http://HOST:99999999/"', 'Bearer realm="http://\xff/"', 'Basic realm="', "Bearer " + "a" * 30000],
+    ids=range(10),
+)  # fmt: skip
+def test_challenges(challenge: str) -> None:
+    with _registry(_say(401, WWW_Authenticate=challenge)) as host, pytest.raises(RegistryError):
+        list(Client(host).repositories())
+
+
+@pytest.mark.parametrize(
+    "link",
+    ['<http://[>; rel="next"', "<//a]b>; rel=next", "<http://other.invalid/>; rel=next", '<?n=1>; rel="next"'],
+    ids=range(4),
+)
+def test_links(link: str) -> None:
+    with _registry(_say(200, b'{"repositories": ["a"]}', Link=link)) as host, pytest.raises(RegistryError):
+        list(Client(host).repositories())
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"repositories": 5}', b'{"repositories": {"a": 1}}', b'{"repositories": [5, null]}']
+)
+def test_lists_that_are_none(body: bytes) -> None:
+    with _registry(_say(200, body)) as host:
+        assert list(Client(host).repositories()) == []
+
+
+@pytest.mark.parametrize("token", ['"\\u2603"', '"a\\r\\nX: y"', "5", "[]", '"\\ud800"'])
+def test_tokens(token: str) -> None:
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        if request.path.startswith("/token"):
+            _say(200, f'{{"token": {token}}}'.encode())(request)
+        else:
+            _say(401, WWW_Authenticate='Bearer realm="http://HOST/token"')(request)
+
+    with _registry(answer) as host, pytest.raises(RegistryError):
+        list(Client(host).repositories())
+
+
+def test_a_token_without_an_end() -> None:
+    endless, sent = _for_ever(200)
+
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        ask = _say(401, WWW_Authenticate='Bearer realm="http://HOST/token"')
+        endless(request) if request.path.startswith("/token") else ask(request)
+
+    with _registry(answer) as host, pytest.raises(RegistryError):
+        list(Client(host).repositories())
+    assert sent[0] < 100 << 20
+
+
+def test_a_redirect_without_an_end() -> None:
+    """Where it points is followed; what it says besides is not read."""
+    endless, sent = _for_ever(302, Location="/v2/other")
+
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        _say(200, b'{"repositories": ["a"]}')(request) if request.path == "/v2/other" else endless(request)
+
+    with _registry(answer) as host:
+        assert list(Client(host).repositories()) == ["a"]
+    assert sent[0] < 100 << 20
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"5", b"[]", b'{"config": 5}', b'{"config": {"digest": 5}}', b'{"manifests": 5}', b'{"manifests": [5, {"platform": []}]}',
+     b'{"manifests": [{"platform": {"os": [], "architecture": {}}, "digest": "x"}]}'],
+    ids=range(7),
+)  # fmt: skip
+def test_manifests(body: bytes) -> None:
+    """Nothing is known of the image then: it is never said to be missing."""
+    with _registry(_say(200, body)) as host:
+        survey = Survey()
+        with pytest.raises((RegistryError, PlatformUnavailable)):
+            survey.image(Task("one", f"{host}/a:1"))
+        survey.close()
+
+
+def test_an_importer_tells_of_it() -> None:
+    with _registry(_say(401, WWW_Authenticate='Bearer realm="http://["')) as host, pytest.raises(RegistryError):
+        list(load(Source(f"registry://{host}")))
