@@ -91,7 +91,12 @@ class Proxy:
                     return
                 inner = http.client.HTTPConnection("127.0.0.1", behind, timeout=60)
                 body = self.body()
-                headers = {k: v for k, v in self.headers.items() if k.lower() != "transfer-encoding"}
+                # An engine says what it accepts in many lines; the registry would take the last for all.
+                headers = {
+                    name: ", ".join(self.headers.get_all(name, ()))
+                    for name in self.headers
+                    if name.lower() != "transfer-encoding"
+                }
                 proxy.received += len(body)
                 inner.request(self.command, self.path, body, {**headers, "Content-Length": str(len(body))})
                 answer = inner.getresponse()

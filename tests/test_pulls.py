@@ -19,16 +19,18 @@ import docker.errors
 import pytest
 
 from examples import images
-from taskgate.checks.registry import Check, check
+from taskgate.checks.registry import Check, chosen, load
 from taskgate.harness import owner
 from taskgate.harness.diskbudget import DiskBudget
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import ImageNotFound
 from taskgate.harness.gate import Gate as Judge
+from taskgate.harness.pulls import Pulls
 from taskgate.harness.task import Task
 from taskgate.harness.verdict import Verdict
 from tests import engines, registry
 from tests.conftest import Gate
+from tests.faults.loopback import lent
 
 SHELL = images.archive({"bin/sh": Path("/bin/busybox").read_bytes()}, {"bin/sh": 0o755})
 MB = 1 << 20
@@ -101,7 +103,6 @@ def test_layers_that_images_share_are_pulled_once(publish: Publish, proxy: regis
 def test_the_next_image_comes_while_this_one_is_checked(publish: Publish, proxy: registry.Proxy) -> None:
     names = publish(2, 1)
 
-    @check()
     def waits_for_the_next(box: Any) -> Iterator[str]:
         """The first one's check ends when the second one's image is asked for."""
         if box.task.id == "0":
@@ -112,7 +113,7 @@ def test_the_next_image_comes_while_this_one_is_checked(publish: Publish, proxy:
                 time.sleep(0.1)
             yield "nobody asked for it"
 
-    judge = _judge([waits_for_the_next])
+    judge = _judge([*chosen(load(), ["container_start"]), Check("waits", waits_for_the_next, ())])
     tasks = [Task(str(number), name, network="none") for number, name in enumerate(names)]
     try:
         assert judge.judge(tasks[0], tasks[1]).verdict is Verdict.HEALTHY
@@ -124,9 +125,8 @@ def test_the_next_image_comes_while_this_one_is_checked(publish: Publish, proxy:
         judge.close()
 
 
-def _judge(bodies: list[Any], **more: Any) -> Judge:
-    made: list[Check] = [getattr(body, "check", body) for body in bodies]
-    return Judge(Engine, made, session=owner.new_session(), **more)
+def _judge(checks: list[Check], **more: Any) -> Judge:
+    return Judge(Engine, checks, session=owner.new_session(), **more)
 
 
 def test_what_is_pulled_ahead_in_vain_blames_nobody(publish: Publish, proxy: registry.Proxy) -> None:
@@ -135,8 +135,6 @@ def test_what_is_pulled_ahead_in_vain_blames_nobody(publish: Publish, proxy: reg
     proxy.fault = registry.answer(503, only="image-1/manifests", times=2)
     missing = Task("missing", names[0].replace("image-0", "nosuch"))
     first, second = (Task(str(number), name) for number, name in enumerate(names))
-    from taskgate.checks.registry import chosen, load
-
     judge = _judge(chosen(load(), ["shell"]))
     try:
         assert judge.judge(first, second).verdict is Verdict.HEALTHY
@@ -155,7 +153,7 @@ def test_a_disk_smaller_than_the_manifest(gate: Gate, publish: Publish, port: in
     rows += "".join(f"- {{id: u{number}, image: '{name}'}}\n" for number, name in enumerate(names[:3]))
     head = "version: 1\ndefaults: {repo_path: null, python: null, network: none, checks: {network: off}}\ntasks:\n"
     text = head + rows
-    with engines.dockerd(size="120m") as daemon:
+    with engines.dockerd(size="120m") as daemon, lent(daemon.pid, int(names[0].split(":")[1].split("/")[0])):
         options = ("-n", "2", f"--docker-host={daemon.url}", CHECKS)
         run = gate(text, *options, "--disk-budget=60m")
         assert run.status == 0, run.output
@@ -290,8 +288,6 @@ def test_a_budget_that_is_none(gate: Gate, sound: str) -> None:
 
 
 def test_an_image_that_is_missing_is_missing_with_a_budget_too(publish: Publish, engine: Engine, budget: Any) -> None:
-    from taskgate.harness.pulls import Pulls
-
     (name,) = publish(1, 1)
     kept = budget(1 << 30)
     pulls = Pulls(Engine, kept)
