@@ -42,7 +42,10 @@ fuzz: setup
 
 bench: engine
 	@scripts/install mmdebstrap
-	.venv/bin/python benchmarks/per_image.py
+	@scripts/install docker-registry chromium chromium-driver
+	.venv/bin/pip install --quiet --no-input -e '.[bench]'
+	for one in per_image scale registry relay "report --images 10000" "report --images 100000" runtime; do \
+	  set -- $$one; name=$$1; shift; .venv/bin/python "benchmarks/$$name.py" "$$@" || exit; done
 
 stop:
 	@scripts/engine stop

@@ -17,6 +17,7 @@ from pathlib import Path
 CLONE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CLONE))
 
+from benchmarks import figures  # noqa: E402
 from tests import registry  # noqa: E402
 
 WAYS = {
@@ -35,11 +36,14 @@ def main() -> None:
         registry.fill(port, names)
         rows = "".join(f"- 127.0.0.1:{port}/{name}\n" for name in names)
         (Path(folder) / "m.yaml").write_text(f"version: 1\ntasks:\n{rows}")
+        taken = {}
         for way, args in WAYS.items():
             command = [sys.executable, "-m", "pytest", "-q", "-p", "no:hypothesispytest", "--images=m.yaml", *args]
             begun = time.monotonic()
             subprocess.run(command, cwd=folder, check=True, capture_output=True)
-            print(f"{way:<24} {time.monotonic() - begun:.1f} s")
+            taken[way] = time.monotonic() - begun
+            print(f"{way:<24} {taken[way]:.1f} s", flush=True)
+    figures.keep("registry", "benchmarks/registry.py", {"images": given.images, "seconds": taken})
 
 
 if __name__ == "__main__":

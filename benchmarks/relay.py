@@ -20,6 +20,7 @@ from typing import Any
 CLONE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CLONE))
 
+from benchmarks import figures  # noqa: E402
 from examples import images  # noqa: E402
 from taskgate.harness import owner  # noqa: E402
 from taskgate.harness.container import Container  # noqa: E402
@@ -90,6 +91,7 @@ def main() -> None:
         for name, median in medians.items():
             print(f"{name:<16} {median:.2f} ms")
         print(f"relay / published port: {medians['relay'] / medians['published port']:.2f}")
+        figures.keep("relay", "benchmarks/relay.py", {"milliseconds": medians})
     finally:
         owner.reap(engine, session)
         room.close()

@@ -27,6 +27,7 @@ from typing import Any
 CLONE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CLONE))
 
+from benchmarks import figures  # noqa: E402
 from examples import images  # noqa: E402
 from taskgate.harness.engine import Engine  # noqa: E402
 from taskgate.harness.runtime import dockerfile, layer, sources, volume  # noqa: E402
@@ -98,6 +99,11 @@ def main() -> None:
                 for image in client.images.list(filters={"reference": f"taskgate-bench/{mode}-*"}):
                     client.images.remove(str(image.id), force=True)
                 client.images.prune()
+            figures.keep(
+                f"runtime in {count}",
+                "benchmarks/runtime.py",
+                {mode: {"seconds": seconds, "bytes on disk": size} for mode, (seconds, size) in taken.items()},
+            )
             for mode in modes:
                 seconds, size = taken[mode]
                 row = f"{seconds:.1f} | {seconds / count:.2f} | {size / 1e6:.0f} | {taken['classic'][0] / seconds:.1f}"

@@ -132,19 +132,29 @@ def load(
 
 def _load(client: DockerClient, tag: str, layer: bytes, architecture: str) -> str:
     """An image of one layer through the load API, which Docker and Podman understand alike (import they don't)."""
-    config = {
-        "architecture": architecture,
-        "os": "linux",
-        "config": {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},
-        "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]},
-        "history": [{"created_by": "taskgate example"}],
-        "created": "2020-01-01T00:00:00Z",
-    }
-    data = json.dumps(config).encode()
-    name = hashlib.sha256(data).hexdigest() + ".json"
-    manifest = json.dumps([{"Config": name, "RepoTags": [tag], "Layers": ["layer.tar"]}]).encode()
-    client.images.load(archive({"manifest.json": manifest, name: data, "layer.tar": layer}))
+    client.images.load(many([tag], layer, architecture))
     return tag
+
+
+def many(tags: list[str], layer: bytes, architecture: str) -> bytes:
+    """An archive for the load API: images of the same layer; where there are several, each with a label of its own."""
+    files, entries = {"layer.tar": layer}, []
+    for tag in tags:
+        config = {
+            "architecture": architecture,
+            "os": "linux",
+            "config": {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},
+            "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]},
+            "history": [{"created_by": "taskgate example"}],
+            "created": "2020-01-01T00:00:00Z",
+        }
+        if len(tags) > 1:
+            config["config"] = {**config["config"], "Labels": {"name": tag}}  # type: ignore[dict-item]
+        data = json.dumps(config).encode()
+        name = hashlib.sha256(data).hexdigest() + ".json"
+        files[name] = data
+        entries.append({"Config": name, "RepoTags": [tag], "Layers": ["layer.tar"]})
+    return archive({"manifest.json": json.dumps(entries).encode(), **files})
 
 
 def demo(client: DockerClient) -> list[str]:
