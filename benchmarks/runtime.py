@@ -91,7 +91,7 @@ def main() -> None:
             taken: dict[str, tuple[float, int]] = {}
             for mode, way in reversed(modes.items()):
                 if mode == "mount":
-                    volume.remove(engine, volume.name_of(bundle))
+                    engine.remove_volume(volume.name_of(bundle))
                 before, begun = disk(client), time.perf_counter()
                 for number, base in enumerate(bases):
                     way(base, f"taskgate-bench/{mode}-{number}:1")

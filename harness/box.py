@@ -181,8 +181,7 @@ class Box:
 
     def program(self, name: str) -> str:
         """Where a program of the agent's is: the runtime's, where it has one of that name, else as the image has it."""
-        brought = f"{self.runtime.prefix}/bin/{name}" if self.runtime and "/" not in name else None
-        return brought if brought and self.exists(brought) else name
+        return self.runtime.program(name, self.exists) if self.runtime else name
 
     def prove_isolation(self) -> None:
         """See from inside that no network can be reached. Raises IsolationError where one can, or where that can't

@@ -86,19 +86,18 @@ class Engine:
     def digest(self, reference: str) -> str | None:
         """The digest of a local image out of one listing for the whole run; None where that doesn't tell."""
         if self._digests is None:
-            with faults.translated("listing images"):
-                listed = self.api.images()
-            self._digests = {
-                full_name(tag): image["Id"] for image in listed for tag in image.get("RepoTags") or () if tag
-            }
+            self._digests = {full_name(tag): digest for tag, digest in self._named()}
         return self._digests.get(full_name(reference))
 
     def tags(self) -> list[str]:
         """The names of all local images that have one. Raises InfraError."""
+        return sorted({tag for tag, _ in self._named()})
+
+    def _named(self) -> list[tuple[str, str]]:
         with faults.translated("listing images"):
             listed = self.api.images()
-        names = {tag for image in listed for tag in image.get("RepoTags") or ()}
-        return [tag for tag in names if "<none>" not in tag]
+        named = [(tag, image["Id"]) for image in listed for tag in image.get("RepoTags") or () if tag]
+        return [(tag, digest) for tag, digest in named if "<none>" not in tag]
 
     def image(self, task: Task) -> Image:
         """The task's image, pulled if its `pull` says so.
@@ -181,6 +180,18 @@ class Engine:
         with faults.translated("listing volumes"):
             for found in self.api.volumes(filters={"label": label}).get("Volumes") or ():
                 yield found["Name"], found.get("Labels") or {}
+
+    def remove_volume(self, name: str) -> bool:
+        """Remove a volume; one that is gone is fine, one that a container uses is left (False). Raises InfraError."""
+        try:
+            with faults.translated("removing a volume"):
+                self.api.remove_volume(name)
+        except InfraError as error:
+            status = getattr(error.__cause__, "status_code", None)
+            if status not in (404, 409):
+                raise
+            return bool(status == 404)
+        return True
 
     def remove(self, container_id: str) -> None:
         """Remove a container and its anonymous volumes, running or not; one that is gone is fine."""

@@ -10,7 +10,6 @@ import time
 from functools import cache
 from pathlib import Path
 
-from taskgate.harness import faults
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import InfraError
 
@@ -91,6 +90,6 @@ def reap(engine: Engine, session: str | None = None) -> int:
     with contextlib.suppress(InfraError):
         for name, of in engine.volumes(LABEL):
             if abandoned(of) or (session is not None and of.get(f"{LABEL}.session") == session):
-                with contextlib.suppress(InfraError), faults.translated("removing a volume"):
-                    engine.api.remove_volume(name)
+                with contextlib.suppress(InfraError):
+                    engine.remove_volume(name)
     return removed

@@ -18,7 +18,7 @@ from examples import images
 from taskgate.harness import manifest
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import NoSpace
-from taskgate.harness.runtime import layer, volume
+from taskgate.harness.runtime import layer
 from taskgate.harness.runtime.inject import Injection
 from tests import registry
 from tests.conftest import CLONE, Gate
@@ -201,7 +201,7 @@ def test_pruning_keeps_what_is_used(
     assert f"would remove bundle {name}" in gone and f"would remove volume taskgate-runtime-{name}" in gone
     assert "would remove image taskgate/injected:" in gone
     engine = Engine()
-    assert volume.remove(engine, f"taskgate-runtime-{name}")
+    assert engine.remove_volume(f"taskgate-runtime-{name}")
     engine.close()
 
 

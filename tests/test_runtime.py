@@ -500,4 +500,4 @@ def test_a_full_disk_leaves_nothing_half_made(engine: Engine, client: Any, tmp_p
         client.volumes.get(name).remove()
     # With room again it is made whole.
     volume.ensure(engine, made, store)
-    assert volume.remove(engine, name)
+    assert engine.remove_volume(name)

@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import docker.errors
-
 from taskgate.harness import faults, owner
 from taskgate.harness.container import Container
 from taskgate.harness.engine import Engine
@@ -154,12 +152,7 @@ class Room:
                 self._frames.close()
         if self._relay:
             self._relay.close()
-        try:
-            with faults.translated("removing a volume"):
-                self._engine.api.remove_volume(self._volume)
-        except InfraError as error:
-            if not isinstance(error.__cause__, docker.errors.NotFound):
-                raise
+        self._engine.remove_volume(self._volume)
 
 
 def _authorities() -> Any:

@@ -28,7 +28,7 @@ from taskgate.harness.isolation.proof import Evidence, Prover
 from taskgate.harness.isolation.room import Room
 from taskgate.harness.runner import collection
 from taskgate.harness.runner.completion import Unfinished
-from taskgate.harness.runner.equipment import described, environment, equip, resolved, submission_of
+from taskgate.harness.runner.equipment import described, environment, equip, submission_of
 from taskgate.harness.runner.logfile import LogFile
 from taskgate.harness.runner.program import Program
 from taskgate.harness.runner.results import ISOLATION, LOG
@@ -262,7 +262,7 @@ class Attempt:
         return Program(
             self.engine,
             self._container,
-            resolved(argv, self._container, bundle),
+            (bundle.program(argv[0], self._container.exists), *argv[1:]) if bundle else argv,
             environment=environment(self.task, self.spec, self._image, self.budget, bundle, room),
             workdir=self.task.start_dir,
             log=log,

@@ -54,15 +54,6 @@ def submission_of(task: Task) -> str | None:
     return posixpath.join(OUT_DIR, task.submission) if task.submission else None
 
 
-def resolved(argv: tuple[str, ...], container: Container, bundle: Bundle | None) -> tuple[str, ...]:
-    """A program without a path is the runtime's, where it has one of that name. Raises InfraError."""
-    if bundle and "/" not in argv[0]:
-        brought = f"{bundle.prefix}/bin/{argv[0]}"
-        if container.exists(brought):
-            return (brought, *argv[1:])
-    return argv
-
-
 def environment(
     task: Task, spec: RunSpec, image: Image, budget: Budget, bundle: Bundle | None, room: Mapping[str, str]
 ) -> dict[str, str]:

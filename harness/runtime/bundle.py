@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,11 @@ class Bundle:
     @property
     def name(self) -> str:
         return f"{self.digest}-{self.platform.replace('/', '-')}"
+
+    def program(self, name: str, exists: Callable[[str], bool]) -> str:
+        """Where a program of the agent's is: here, if there is one of that name; one with a path stays as it is."""
+        brought = f"{self.prefix}/bin/{name}"
+        return brought if "/" not in name and exists(brought) else name
 
 
 class Store:

@@ -47,7 +47,7 @@ def prove(engine: Engine, bundle: Bundle, tar: Path) -> None:
         output = _run(engine, bundle)
         check(output, bundle.prefix)
     except BaseException:
-        volume.remove(engine, volume.name_of(bundle))
+        engine.remove_volume(volume.name_of(bundle))
         raise
 
 

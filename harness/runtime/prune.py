@@ -32,7 +32,7 @@ def prune(engine: Engine, store: Store, tasks: list[Task], *, dry: bool = False)
         if bundle not in keep and (dry or _remove_image(engine, name)):
             said.append(f"image {name}")
     for name in volume.volumes(engine):
-        if name.removeprefix("taskgate-runtime-") not in keep and (dry or volume.remove(engine, name)):
+        if name.removeprefix("taskgate-runtime-") not in keep and (dry or engine.remove_volume(name)):
             said.append(f"volume {name}")
     for bundle_kept in store.all():
         if bundle_kept.name not in keep:

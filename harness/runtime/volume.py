@@ -5,11 +5,8 @@ from __future__ import annotations
 import io
 import tarfile
 
-import docker.errors
-
 from taskgate.harness import archiveapi, faults, owner
 from taskgate.harness.engine import Engine
-from taskgate.harness.errors import InfraError
 from taskgate.harness.runtime.bundle import Bundle, Store
 from taskgate.harness.runtime.scratch import scratch
 
@@ -56,21 +53,7 @@ def fill(engine: Engine, bundle: Bundle, tar: io.BufferedReader) -> None:
 
 def volumes(engine: Engine) -> dict[str, str]:
     """The runtimes' volumes on the engine: name to digest."""
-    with faults.translated("listing volumes"):
-        found = engine.api.volumes(filters={"label": LABEL}).get("Volumes") or ()
-    return {volume["Name"]: (volume.get("Labels") or {}).get(LABEL, "") for volume in found}
-
-
-def remove(engine: Engine, volume: str) -> bool:
-    """Remove one; False if a container still uses it."""
-    try:
-        with faults.translated("removing a volume"):
-            engine.api.remove_volume(volume)
-    except InfraError as error:
-        if isinstance(error.__cause__, docker.errors.APIError) and error.__cause__.status_code == 409:
-            return False
-        raise
-    return True
+    return {name: labels.get(LABEL, "") for name, labels in engine.volumes(LABEL)}
 
 
 def _whole(engine: Engine, container: str, bundle: Bundle) -> bool:
