@@ -196,7 +196,12 @@ class Box:
         """Remove the container. Raises InfraError."""
         if self._container:
             container, self._container = self._container, None
-            container.remove()
+            try:
+                container.remove()
+            except InfraError:
+                if self._pauses:
+                    self._pauses.leave(self.task.network)
+                raise
 
     def _discard(self) -> None:
         """Let go of a container that no longer answers; the next check gets a fresh one."""

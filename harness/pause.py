@@ -67,11 +67,15 @@ class Pauses:
             return task.network
         return f"container:{held.container}"
 
+    def leave(self, network: str) -> None:
+        """A container may still be in it: the next one gets another."""
+        if network in self._held:
+            self._drop(network)
+
     def refuse(self, network: str) -> None:
         """A container could not be started there: from now on each on that network gets a namespace of its own."""
         self._refused.add(network)
-        if network in self._held:
-            self._drop(network)
+        self.leave(network)
 
     def close(self) -> None:
         for network in list(self._held):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,9 +19,10 @@ from tests.corpus import CASES, Case
 
 
 @pytest.fixture(scope="module")
-def judge(engine: Engine) -> Any:
-    gate = Gate(lambda: engine, registry.load(), session=owner.new_session())
-    return gate.judge
+def judge() -> Iterator[Any]:
+    gate = Gate(Engine, registry.load(), session=owner.new_session())
+    yield gate.judge
+    gate.close()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

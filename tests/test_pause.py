@@ -13,6 +13,7 @@ import pytest
 from taskgate.checks import registry
 from taskgate.harness import owner, pause
 from taskgate.harness.engine import Engine
+from taskgate.harness.errors import InfraError
 from taskgate.harness.gate import Gate as Judge
 from taskgate.harness.task import Task
 from taskgate.harness.verdict import Verdict
@@ -138,3 +139,26 @@ def test_the_program(architecture: str, runner: list[str], tmp_path: Path) -> No
             process.wait(timeout=0.5)
         process.stdin.close()
         assert process.wait(timeout=10) == 0
+
+
+def test_nobody_joins_one_that_is_not_left(judge: Judge, sound: str, client: Any) -> None:
+    """Where a container could not be removed, what is in it must not meet the next image."""
+    task = Task("one", sound, repo_path=None, pull="never")
+    before = set(_pauses(client))
+    assert judge.judge(task).verdict is Verdict.HEALTHY
+    (first,) = set(_pauses(client)) - before
+    stuck: list[str] = []
+    remove = judge.engine.remove
+
+    def fails_once(container_id: str) -> None:
+        if container_id != first and not stuck:
+            stuck.append(container_id)
+            raise InfraError("it is stuck")
+        remove(container_id)
+
+    judge.engine.remove = fails_once  # type: ignore[method-assign]
+    assert judge.judge(task).verdict is Verdict.HEALTHY
+    assert judge.judge(task).verdict is Verdict.HEALTHY
+    (second,) = set(_pauses(client)) - before
+    assert second != first
+    remove(stuck[0])
