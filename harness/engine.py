@@ -59,7 +59,7 @@ class Engine:
 
     def __init__(self, url: str | None = None, *, pulls: int = 3) -> None:
         host = find_engine(url)
-        self.url, self.pulls = host.url, pulls
+        self.url = host.url
         with faults.translated(f"connecting to {host.url}"):
             self.api = _Client(
                 base_url=host.url,
@@ -70,6 +70,8 @@ class Engine:
             )
             about = self.api.version()
         self.podman = any("podman" in str(part.get("Name", "")).lower() for part in about.get("Components") or ())
+        # Docker fetches a layer that two images share once, Podman twice.
+        self.pulls = 1 if self.podman else pulls
         self.platform = platform(about.get("Os"), about.get("Arch"))
         self._digests: dict[str, str] | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -30,8 +31,16 @@ class Workers:
     def pytest_configure_node(self, node: Any) -> None:
         """xdist starts another worker where one died, and ends with a traceback where that fails: a cable was pulled.
 
-        The others then do without it.
+        The others then do without it. Nor may xdist fall over one that is gone and not yet known to be: that is told in
+        its turn.
         """
+        send = node.sendcommand
+
+        def send_if_there(*args: Any, **kwargs: Any) -> None:
+            with contextlib.suppress(OSError):
+                send(*args, **kwargs)
+
+        node.sendcommand = send_if_there
         sessions = self._config.pluginmanager.getplugin("dsession")
         if "_clone_node" in vars(sessions):
             return

@@ -61,8 +61,9 @@ def test_who_shares_a_namespace(gate: Gate, sound: str, client: Any) -> None:
     run = gate(text, "--check-path=mine")
     assert run.status == 0, run.output
     seen = _namespaces(run.tasks)
+    # The number of one that is gone may be used again, that of the one that they share is in use.
     assert seen["a"] == seen["b"] == seen["c"]
-    assert len(set(seen.values())) == 4, seen
+    assert seen["a"] not in (seen["none-1"], seen["none-2"], seen["server"]), seen
     assert client.api.containers(all=True, filters={"label": pause.LABEL}) == []
 
 

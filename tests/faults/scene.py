@@ -98,7 +98,9 @@ class Scene:
         urls = [url] if isinstance(url, str) else [self.url] if url is None else url
         command += [f"--docker-host={one}" for one in urls]
         command += ["--check-path=mine"] if (self.folder / "mine").exists() else []
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "GITHUB_", "COV_CORE"))}
+        # Another user could not write down what is covered.
+        strange = ("PYTEST_", "GITHUB_", "COV_CORE", *(("COVERAGE_",) if prefix else ()))
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(strange)}
         own = {
             MARK: self._mark,
             "TMPDIR": f"{self.folder}/tmp",
