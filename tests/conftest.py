@@ -80,6 +80,25 @@ def library(request: pytest.FixtureRequest, client: Any, sound: str) -> Iterator
         made.close()
 
 
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """A real registry's, on the loopback interface."""
+    from tests import registry
+
+    with registry.registry() as port:
+        yield port
+
+
+@pytest.fixture
+def proxy(port: int) -> Iterator[Any]:
+    """A `registry.Proxy` in front of it, that can be told to fail."""
+    from tests import registry
+
+    made = registry.Proxy(port)
+    yield made
+    made.close()
+
+
 @dataclass
 class Run:
     """What a pytest run in a process of its own gave."""

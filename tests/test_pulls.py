@@ -37,19 +37,6 @@ MB = 1 << 20
 CHECKS = "--checks=shell"
 
 
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    with registry.registry() as port:
-        yield port
-
-
-@pytest.fixture
-def proxy(port: int) -> Iterator[registry.Proxy]:
-    made = registry.Proxy(port)
-    yield made
-    made.close()
-
-
 Publish = Callable[[int, int], list[str]]
 
 

@@ -24,19 +24,6 @@ from tests import registry
 from tests.conftest import Gate
 
 
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    with registry.registry() as port:
-        yield port
-
-
-@pytest.fixture
-def proxy(port: int) -> Iterator[registry.Proxy]:
-    made = registry.Proxy(port)
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def published(client: Any, port: int, proxy: registry.Proxy) -> Iterator[str]:
     """An image that only the registry has, down to its layers: a static busybox as its shell."""
