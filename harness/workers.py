@@ -61,7 +61,10 @@ class Workers:
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_handlecrashitem(self, crashitem: str, report: Any, sched: Any) -> None:
         """What took a worker's image with it is not known: the image gets another worker, once."""
-        if self._task_id(crashitem) is not None and crashitem not in self._second:
-            self._second.add(crashitem)
-            report.outcome = "rerun"
+        if self._task_id(crashitem) is None or crashitem in self._second:
+            return
+        self._second.add(crashitem)
+        # Not every scheduler can.
+        with contextlib.suppress(NotImplementedError):
             sched.mark_test_pending(crashitem)
+            report.outcome = "rerun"
