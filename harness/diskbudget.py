@@ -65,11 +65,11 @@ class DiskBudget:
             if (known := ledger.images.get(image)) and self._me not in known.users:
                 known.users.append(self._me)
 
-    def release(self, task: Task) -> None:
-        """The task's image is judged."""
+    def release(self, task: Task, *, again: bool = False) -> None:
+        """The task's image is judged; this process needs it no more, unless `again`."""
         with self._ledger() as ledger:
             ledger.done[task.image] += 1
-            if known := ledger.images.get(task.image):
+            if (known := ledger.images.get(task.image)) and not again:
                 known.users = [user for user in known.users if user != self._me]
                 known.used = time.time()
 
@@ -155,10 +155,14 @@ class _Ledger:
 
     @classmethod
     def read(cls, path: Path, session: str) -> _Ledger:
-        told: dict[str, Any] = {}
-        # What can't be read is no reason to remove anything.
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            told = json.loads(path.read_bytes())
+        try:
+            return cls._of(json.loads(path.read_bytes()), session)
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            # What can't be read is no reason to remove anything.
+            return cls(session, {}, Counter(), 0, [])
+
+    @classmethod
+    def _of(cls, told: dict[str, Any], session: str) -> _Ledger:
         same = told.get("session") == session
         images = {
             image: Pulled(one["digest"], one["layers"], [tuple(user) for user in one["users"]], one["used"])

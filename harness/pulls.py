@@ -35,7 +35,7 @@ class Pulls:
     def release(self, task: Task) -> None:
         """It is judged, and its image needed no more. Raises InfraError."""
         if self._budget:
-            self._budget.release(task)
+            self._budget.release(task, again=any(image == task.image for image, _ in self._ahead))
 
     def _early(self, task: Task, future: Future[Image | None]) -> None:
         """Ends with None where the image is to be asked for when it is needed."""

@@ -269,6 +269,30 @@ def test_a_pull_waits_for_what_others_need(publish: Publish, engine: Engine, bud
     assert answered == [True] and engine.local(name) is None
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"images": 1}', '{"images": {"a": {}}}', '{"coming": 7}'])
+def test_a_ledger_that_makes_no_sense_removes_nothing(engine: Engine, budget: Any, sound: str, text: str) -> None:
+    kept = budget(1)
+    kept._path.write_text(text)
+    assert kept.make_room(engine, wait=True)
+    kept.release(Task("one", sound))
+    assert engine.local(sound)
+
+
+def test_the_next_task_on_the_same_image_keeps_it(publish: Publish, engine: Engine, budget: Any) -> None:
+    (name,) = publish(1, 2)
+    kept = budget(1 << 30)
+    pulls = Pulls(Engine, kept)
+    first, second = Task("first", name), Task("second", name)
+    pulls.image(engine, first)
+    pulls.expect(second)
+    pulls.release(first)
+    kept._size = 1
+    assert not kept.make_room(engine, wait=False) and engine.local(name)
+    pulls.image(engine, second)
+    pulls.release(second)
+    assert kept.make_room(engine, wait=False) is False and engine.local(name) is None
+
+
 def test_a_budget_that_is_none(gate: Gate, sound: str) -> None:
     run = gate(f"version: 1\ntasks: ['{sound}']\n", "--disk-budget=plenty")
     assert run.status == 4 and "--disk-budget: 'plenty' must be a size" in run.output
