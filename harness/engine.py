@@ -44,6 +44,11 @@ class _Client(docker.APIClient):
 
     silence: float | None = None
 
+    def post(self, url: Any, data: Any = None, json: Any = None, **kwargs: Any) -> Any:
+        """The SDK attaches by this, and would wait for an engine that hangs without end."""
+        kwargs.setdefault("timeout", self.timeout)
+        return super().post(url, data, json, **kwargs)
+
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
         verify = self.verify if verify is None else verify
         return super().merge_environment_settings(url, proxies, stream, verify, cert)

@@ -63,7 +63,7 @@ def test_an_engine_killed_and_started_again_at_random(
 
 
 @pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=LONG)], ids=["plain", "xdist"])
-@pytest.mark.parametrize("judged", [0, pytest.param(2, marks=LONG)])
+@pytest.mark.parametrize("judged", [0, 2])
 def test_an_engine_that_accepts_and_never_answers(
     make: Make, daemon: engines.Daemon, rows: list[str], judged: int, workers: tuple[str, ...]
 ) -> None:
