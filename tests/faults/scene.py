@@ -60,6 +60,8 @@ class Scene:
         if "://" not in skip_list:
             Path(self.skip_list).parent.mkdir(exist_ok=True)
             Path(self.skip_list).write_text("# Ours.\nby-hand\n")
+        # A database may be another test's as well.
+        open_skip_list(self.skip_list).update([], list(self.entries()))
         open_skip_list(self.skip_list).update([*KEPT.values(), MENDED], [])
         self.before = self.entries()
         self.baseline: dict[str, set[str]] | None = None
