@@ -32,7 +32,7 @@ test: engine
 
 faults: engine
 	@scripts/install $(TEST_PACKAGES)
-	$(PYTEST) tests/faults --long
+	$(PYTEST) $(PYTEST_ARGS) tests/faults --long
 
 lint: setup
 	@scripts/lint
