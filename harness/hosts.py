@@ -78,7 +78,8 @@ def _context() -> Host | None:
     try:
         name = os.environ.get("DOCKER_CONTEXT") or get_current_context_name()
         context = ContextAPI.get_context(name) if name and name != "default" else None
-    except (docker.errors.DockerException, OSError, ValueError) as error:
+    except Exception as error:
+        # The SDK raises Exception itself for what is no JSON.
         raise UsageError(f"the docker context can't be read: {error}", field="docker context") from error
     if name and name != "default" and context is None:
         raise UsageError(f"there is no docker context {name!r}", field="docker context")

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -132,3 +133,24 @@ def test_workers_share_several_engines(gate: Gate, sound: str) -> None:
     head = "version: 1\ndefaults: {pull: never, repo_path: /testbed}\ntasks:\n"
     run = gate(head + rows, f"--docker-host=unix://{REAL}", f"--docker-host={other}", "-n", "2")
     assert run.status == 0, run.output
+
+
+def test_a_context_that_cannot_be_read_is_a_mistake(bare: Path, gate: Gate) -> None:
+    _context(bare, "mine", "unix:///from/context.sock", current=True)
+    (meta,) = bare.glob(".docker/contexts/meta/*/meta.json")
+    meta.write_text("no JSON")
+    with pytest.raises(UsageError, match="docker context"):
+        hosts.find_engine()
+    run = gate("version: 1\ntasks: [a]\n", env={"HOME": str(bare)})
+    assert run.status == 4 and "docker context" in run.output and "Traceback" not in run.output, run.output
+
+
+def test_folders_of_others_hold_no_engine(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket's folder that may not even be looked into is passed over."""
+
+    class Shut(type(Path())):  # type: ignore[misc]
+        def exists(self, **_: Any) -> bool:
+            raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(hosts, "sockets", lambda: [Shut("/somebody/docker.sock"), Path(REAL)])
+    assert hosts.find_engine().url == f"unix://{REAL}"
