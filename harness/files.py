@@ -17,6 +17,8 @@ from taskgate.harness.errors import InfraError, NoSpace
 
 # A record is a few kilobytes; a check of somebody's own may say more.
 LINE_BYTES = 16 << 20
+# A million of them.
+DOCUMENT_BYTES = 1 << 30
 
 
 def write(path: Path, data: bytes | Iterable[bytes]) -> None:
@@ -120,6 +122,18 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
         return
     except OSError as error:
         raise trouble(path, error) from error
+
+
+def read_document(path: Path) -> Any:
+    """What a file of JSON says. Raises OSError (FileNotFoundError where there is none), ValueError, RecursionError."""
+    # A pipe would wait for ever.
+    if path.exists() and not path.is_file():
+        raise ValueError("not a regular file")
+    with path.open("rb") as file:
+        data = file.read(DOCUMENT_BYTES + 1)
+    if len(data) > DOCUMENT_BYTES:
+        raise ValueError(f"it is larger than {DOCUMENT_BYTES >> 20} MiB")
+    return json.loads(data)
 
 
 def _whole(file: IO[bytes]) -> Iterator[bytes]:

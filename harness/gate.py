@@ -228,12 +228,11 @@ class Gate:
     def _away(self, task: Task) -> bool:
         """Will its registry be asked whether a verdict on it still holds? Raises InfraError."""
         entry = self.skips.get(task.id)
-        listed = entry is not None and entry.by_hand
-        return task.pull == "missing" and not listed and self._remembered(task, entry, self.fingerprint(task))
+        return not (entry and entry.by_hand) and self._remembered(task, entry, self.fingerprint(task))
 
     def _published(self, task: Task, entry: Entry | None, fingerprint: str) -> str | None:
         """The digest that the registry has of an image that the engine has not, if a verdict may hold for it."""
-        if task.pull != "missing" or self._survey or not self._remembered(task, entry, fingerprint):
+        if self._survey or not self._remembered(task, entry, fingerprint):
             return None
         self._lookup = self._lookup or Survey()
         try:
@@ -243,7 +242,9 @@ class Gate:
             return None
 
     def _remembered(self, task: Task, entry: Entry | None, fingerprint: str) -> bool:
-        """Is there a verdict on it that the same digest would make hold?"""
+        """Is there a verdict on it that holds if its registry has the same digest?"""
+        if task.pull != "missing":
+            return False
         if self._cache and self._cache.remembers(task.id, fingerprint):
             return True
         return bool(entry and entry.digest and entry.fingerprint == fingerprint and self._fresh(entry))

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from taskgate.harness import files
 from taskgate.harness.cache import VerdictCache
@@ -15,8 +14,6 @@ from taskgate.harness.verdict import Record
 from taskgate.reports import verdicts
 from taskgate.reports.tally import Tally
 
-# A million records.
-MAX_BYTES = 1 << 30
 VERDICTS, JOURNAL, CACHE = "verdicts.json", "journal.jsonl", "cache.jsonl"
 
 
@@ -41,7 +38,7 @@ def records(part: Path) -> list[Record]:
     """
     found: dict[str, Record] = {}
     try:
-        rows = _document(part / VERDICTS)["tasks"]
+        rows = files.read_document(part / VERDICTS)["tasks"]
     except FileNotFoundError:
         if not (part / JOURNAL).is_file():
             raise UsageError(
@@ -88,16 +85,6 @@ def merge(parts: list[Path], out: Path, ids: Iterable[str]) -> Merged:
         _join([part / name for part in parts], out / name)
     verdicts.write(out / VERDICTS, merged.tally)
     return merged
-
-
-def _document(path: Path) -> Any:
-    if path.exists() and not path.is_file():
-        raise ValueError("not a regular file")
-    with path.open("rb") as file:
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
-    return json.loads(data)
 
 
 def _join(sources: list[Path], target: Path) -> None:

@@ -8,19 +8,18 @@ container, and no two images are in one at the same time: the one before is gone
 from __future__ import annotations
 
 import contextlib
-import io
 import secrets
 import struct
-import tarfile
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from docker.types import Healthcheck, LogConfig
 
 from taskgate.harness import faults, owner
 from taskgate.harness.engine import Engine, Image
 from taskgate.harness.errors import InfraError
+from taskgate.harness.frames import Frames
+from taskgate.harness.tarstream import of_files
 from taskgate.harness.task import Task
 
 # Says which network it holds.
@@ -39,7 +38,7 @@ CODE = {
 @dataclass(slots=True)
 class _Held:
     container: str
-    stream: Any
+    stream: Frames
     since: float
 
 
@@ -111,8 +110,8 @@ class Pauses:
             )["Id"]
         try:
             with faults.translated("starting a pause container"):
-                api.put_archive(created, "/", _tar(name, program(_architecture(self._engine))))
-                stream = api.attach_socket(created, params={"stdin": 1, "stream": 1})
+                api.put_archive(created, "/", of_files({name: program(_architecture(self._engine))}, 0o755))
+                stream = Frames(api.attach_socket(created, params={"stdin": 1, "stream": 1}))
                 api.start(created)
         except BaseException:
             with contextlib.suppress(InfraError):
@@ -143,12 +142,3 @@ def program(architecture: str) -> bytes:
 
 def _architecture(engine: Engine) -> str:
     return engine.platform.split("/")[1]
-
-
-def _tar(name: str, data: bytes) -> bytes:
-    held = io.BytesIO()
-    with tarfile.open(fileobj=held, mode="w") as archive:
-        member = tarfile.TarInfo(name)
-        member.size, member.mode = len(data), 0o755
-        archive.addfile(member, io.BytesIO(data))
-    return held.getvalue()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import json
 import math
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from taskgate.harness import files
+from taskgate.harness import files, merging
 from taskgate.harness.errors import InfraError, UsageError
 from taskgate.harness.task import Task
 
@@ -38,10 +37,10 @@ def recorded(path: Path) -> dict[str, float]:
     Raises UsageError.
     """
     if path.is_dir():
-        path = next((found for name in ("verdicts.json", "journal.jsonl") if (found := path / name).is_file()), path)
+        path = next((found for name in (merging.VERDICTS, merging.JOURNAL) if (found := path / name).is_file()), path)
     try:
         rows: Iterable[Any] = (
-            list(files.read_lines(path)) if path.suffix == ".jsonl" else json.loads(path.read_bytes())["tasks"]
+            list(files.read_lines(path)) if path.suffix == ".jsonl" else files.read_document(path)["tasks"]
         )
         told = {str(row["task_id"]): float(row["seconds"]) for row in rows}
     except (OSError, ValueError, KeyError, TypeError, RecursionError, InfraError) as error:

@@ -1,4 +1,4 @@
-"""A tar that comes in pieces, as the engine's archive API sends it."""
+"""Tars as the engine's archive API sends and takes them: one that comes in pieces, one that holds a few files."""
 
 from __future__ import annotations
 
@@ -13,6 +13,17 @@ from taskgate.harness import faults
 def stream(chunks: Iterator[bytes], doing: str = "reading from a container") -> tarfile.TarFile:
     """Open it for one pass in constant memory. What the engine does wrong meanwhile is raised as InfraError."""
     return tarfile.open(fileobj=io.BufferedReader(_Pieces(_coming(chunks, doing)), 1 << 20), mode="r|")
+
+
+def of_files(files: dict[str, bytes], mode: int = 0o644) -> bytes:
+    """A tar that holds these files; the same ones give the same bytes."""
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(data), mode
+            archive.addfile(member, io.BytesIO(data))
+    return held.getvalue()
 
 
 def _coming(chunks: Iterator[bytes], doing: str) -> Iterator[bytes]:

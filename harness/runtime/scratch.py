@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import tarfile
 
 from taskgate.harness import faults
 from taskgate.harness.engine import Engine
+from taskgate.harness.tarstream import of_files
 
 
 def scratch(engine: Engine, architecture: str) -> str:
@@ -16,7 +15,7 @@ def scratch(engine: Engine, architecture: str) -> str:
     tag = f"taskgate/scratch:{architecture}"
     if tag in {name for image in _listed(engine, tag) for name in image.get("RepoTags") or ()}:
         return tag
-    layer = _tar({})
+    layer = of_files({})
     config = {
         "architecture": architecture,
         "os": "linux",
@@ -28,7 +27,7 @@ def scratch(engine: Engine, architecture: str) -> str:
     name = f"{hashlib.sha256(data).hexdigest()}.json"
     about = json.dumps([{"Config": name, "RepoTags": [tag], "Layers": ["layer.tar"]}]).encode()
     with faults.translated("loading an empty image"):
-        for _ in engine.api.load_image(_tar({name: data, "manifest.json": about, "layer.tar": layer})):  # type: ignore[no-untyped-call]
+        for _ in engine.api.load_image(of_files({name: data, "manifest.json": about, "layer.tar": layer})):  # type: ignore[no-untyped-call]
             pass
     return tag
 
@@ -36,13 +35,3 @@ def scratch(engine: Engine, architecture: str) -> str:
 def _listed(engine: Engine, tag: str) -> list[dict[str, list[str] | None]]:
     with faults.translated("listing images"):
         return list(engine.api.images(name=tag))
-
-
-def _tar(files: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-    return out.getvalue()

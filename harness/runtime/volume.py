@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import tarfile
 
 from taskgate.harness import archiveapi, faults, owner
 from taskgate.harness.engine import Engine
 from taskgate.harness.runtime.bundle import Bundle, Store
 from taskgate.harness.runtime.scratch import scratch
+from taskgate.harness.tarstream import of_files
 
 LABEL = f"{owner.LABEL}.runtime"
 MARK = ".taskgate-complete"
@@ -46,7 +46,7 @@ def fill(engine: Engine, bundle: Bundle, tar: io.BufferedReader) -> None:
             return
         with faults.translated("filling the runtime's volume"):
             api.put_archive(created["Id"], bundle.prefix, tar)
-            api.put_archive(created["Id"], bundle.prefix, _mark(bundle))
+            api.put_archive(created["Id"], bundle.prefix, of_files({MARK: bundle.digest.encode()}))
     finally:
         engine.remove(created["Id"])
 
@@ -58,12 +58,3 @@ def volumes(engine: Engine) -> dict[str, str]:
 
 def _whole(engine: Engine, container: str, bundle: Bundle) -> bool:
     return archiveapi.stat(engine.api, container, f"{bundle.prefix}/{MARK}") is not None
-
-
-def _mark(bundle: Bundle) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        member = tarfile.TarInfo(MARK)
-        member.size = len(bundle.digest)
-        tar.addfile(member, io.BytesIO(bundle.digest.encode()))
-    return out.getvalue()
