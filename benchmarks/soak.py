@@ -2,9 +2,10 @@
 
     .venv/bin/python benchmarks/soak.py [--images 2000] [--minutes 60]
 
-In the one run: memory and open files of the controller and of each worker, in its first and its last quarter. Over the
-many runs: what the engine has, the engine's own memory and open files, and what lies in the folders for temporary and
-for cached files, after the first and after the last.
+In the one run: memory and open files of the controller and of each worker, in its first and its last quarter. Then
+rounds: the gate on 20 images, two of them broken, and an agent on four in the cleanroom. Over the rounds: what the
+engine has, its own memory and open files, and what lies in the folders for temporary and for cached files, after the
+first and after the last, and the most of each.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -30,6 +32,11 @@ from examples import images  # noqa: E402
 
 HEAD = "version: 1\ndefaults: {pull: never, repo_path: null, python: null, checks: {git_available: off}}\ntasks:\n"
 SECONDS = 2.0
+# An agent that needs no more than a shell.
+AGENT = (
+    """for name in trajectory prediction; do"""
+    """ printf '{"task_id": "%s", "answer": 42}' "$TASKGATE_TASK_ID" > "$TASKGATE_OUT/$name.json"; done"""
+)
 
 
 def load(client: Any, count: int) -> list[str]:
@@ -56,7 +63,7 @@ def sample(process: subprocess.Popen[bytes]) -> dict[int, tuple[int, int]]:
 def one_run(folder: Path, names: list[str]) -> dict[str, Any]:
     """All of them in one run on four workers."""
     begun = time.monotonic()
-    process = gate(folder, names, "-n", "4")
+    process = gate(folder, [{"id": name, "image": name} for name in names], "-n", "4")
     samples = []
     while process.poll() is None:
         samples.append(sample(process))
@@ -76,10 +83,29 @@ def one_run(folder: Path, names: list[str]) -> dict[str, Any]:
     return told
 
 
-def gate(folder: Path, names: list[str], *args: str) -> subprocess.Popen[bytes]:
-    (folder / "m.yaml").write_text(HEAD + "".join(f"- {json.dumps({'id': n, 'image': n})}\n" for n in names))
+def gate(folder: Path, rows: list[dict[str, str]], *args: str) -> subprocess.Popen[bytes]:
+    (folder / "m.yaml").write_text(HEAD + "".join(f"- {json.dumps(row)}\n" for row in rows))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:hypothesispytest", "--images=m.yaml", "--recheck"]
     return subprocess.Popen([*command, *args], cwd=folder, stdout=subprocess.DEVNULL)
+
+
+def one_round(folder: Path, names: list[str], base: str) -> None:
+    """The gate on all of them, two of them broken; then an agent on the first four, cut off from every network."""
+    rows = [{"id": name, "image": name} for name in names]
+    for row in rows[-2:]:
+        row["workdir"] = "/nowhere"
+    assert gate(folder, rows, "-n", "2").wait() == 1, "not as many are broken as were made so"
+    counts = json.loads((folder / "results/preflight/verdicts.json").read_text())["counts"]
+    assert (counts["broken"], counts["healthy"]) == (2, len(rows) - 2)
+    room = {"pull": "never", "network": "none", "repo_path": None, "python": None, "runtime": {"builder": base}}
+    tasks = [{"id": name.rpartition("/")[2], "image": name} for name in names[:4]]
+    agent = {"run": ["sh", "-c", AGENT]}
+    (folder / "run.yaml").write_text(json.dumps({"version": 1, "defaults": room, "tasks": tasks}))
+    (folder / "agent.yaml").write_text(json.dumps(agent))
+    command = [str(Path(sys.executable).with_name("taskgate")), "run", "--images=run.yaml", "--agent=agent.yaml"]
+    subprocess.run([*command, "--out=run", "-j2"], cwd=folder, stdout=subprocess.DEVNULL, check=True)
+    assert len(list((folder / "run").glob("*/prediction.json"))) == len(tasks)
+    shutil.rmtree(folder / "run")
 
 
 def state(client: Any) -> dict[str, int]:
@@ -109,21 +135,21 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     given = parser.parse_args()
     client = images.connect()
-    names = load(client, given.images)
+    names, base = load(client, given.images), images.base(client)
     try:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             told: dict[str, Any] = {"one run": one_run(folder, names)}
             print(json.dumps(told, indent=1), flush=True)
-            few, runs, end = names[:20], 0, time.monotonic() + 60 * given.minutes
+            few, rounds, end = names[:20], 0, time.monotonic() + 60 * given.minutes
             states = []
-            while time.monotonic() < end or runs < 2:
-                assert gate(folder, few, "-n", "2").wait() == 0
-                runs += 1
+            while time.monotonic() < end or rounds < 2:
+                one_round(folder, few, base)
+                rounds += 1
                 states.append(state(client))
-            told["runs"] = {"minutes": given.minutes, "runs": runs, "first": states[0], "last": states[-1]}
-            told["runs"]["most"] = {key: max(one[key] for one in states) for key in states[0]}
-            print(json.dumps(told["runs"], indent=1), flush=True)
+            told["rounds"] = {"minutes": given.minutes, "rounds": rounds, "first": states[0], "last": states[-1]}
+            told["rounds"]["most"] = {key: max(one[key] for one in states) for key in states[0]}
+            print(json.dumps(told["rounds"], indent=1), flush=True)
         figures.keep("soak", f"benchmarks/soak.py --images {given.images} --minutes {given.minutes:g}", told)
     finally:
         for name in names:
