@@ -28,6 +28,24 @@ class Workers:
             raise
 
     @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_setupnodes(self) -> None:
+        """xdist ends with a traceback where a worker dies before it has said hello: it is started once more."""
+        nodes = self._config.pluginmanager.getplugin("dsession").nodemanager
+        start = nodes.setup_node
+
+        def start_again(spec: Any, putevent: Any) -> Any:
+            with contextlib.suppress(EOFError, OSError):
+                return start(spec, putevent)
+            spec.id = None
+            nodes.group.allocate_id(spec)
+            try:
+                return start(spec, putevent)
+            except (EOFError, OSError) as error:
+                raise pytest.UsageError(f"a worker died as it was started, and so did the next: {error}") from error
+
+        nodes.setup_node = start_again
+
+    @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """xdist starts another worker where one died, and ends with a traceback where that fails: a cable was pulled.
 

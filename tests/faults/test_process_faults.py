@@ -35,9 +35,6 @@ def test_signals_at_random_moments(make: Make, rows: list[str], long: bool) -> N
         number = chance.choice([signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
         whom = "worker" if turn % 2 else "run"
         process = here.start("--recheck", "-n", "2")
-        if whom == "worker":
-            # One that dies before it has said hello is an internal error of pytest-xdist's.
-            here.wait_until_judged(process, len(here.journal()) + 1)
         time.sleep(chance.uniform(0.2, 3.0 if long else 1.5))
         workers = _children(process.pid)
         with suppress(ProcessLookupError):
@@ -47,6 +44,32 @@ def test_signals_at_random_moments(make: Make, rows: list[str], long: bool) -> N
         here.holds(ended, *STATUSES, clean=False, words=False)
         _is_whole(here)
     here.recovers("--recheck", "-n", "2")
+
+
+# Ends a worker as it is started, before xdist has heard of it, unless there is a file of that name already.
+STILLBORN = """
+import os, sys
+if "import sys;exec(eval(sys.stdin.readline()))" in sys.orig_argv:
+    try:
+        os.open(f"{folder}/{name}", os.O_CREAT | os.O_EXCL)
+        os.kill(os.getpid(), 9)
+    except FileExistsError:
+        pass
+"""
+
+
+@pytest.mark.parametrize("name, status", [("first", 1), ("{os.getpid()}", 4)])
+def test_a_worker_that_dies_as_it_is_started(make: Make, tmp_path: Path, name: str, status: int) -> None:
+    """It is started once more; where that one dies as well, it is told that there are no workers."""
+    here = make()
+    (tmp_path / "site").mkdir()
+    text = STILLBORN.replace("{folder}", str(tmp_path / "site")).replace("{name}", name)
+    (tmp_path / "site/sitecustomize.py").write_text(text)
+    ended = here.run("-n", "2", env={"PYTHONPATH": str(tmp_path / "site")})
+    assert (tmp_path / "site/first").exists() == (status == 1)
+    here.holds(ended, status)
+    assert ("a worker died as it was started" in ended.output) == (status == 4), ended.output
+    here.recovers("-n", "2")
 
 
 # Came too late: 1; without all verdicts: 10; pytest's own for an interrupt: 2.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,12 @@ def test_a_line_without_an_end_is_passed_over(tmp_path: Path) -> None:
         file.write(line + b"\n")
         file.seek(1 << 30)
         file.write(b"\n" + other + b"\n")
-    assert [record.task_id for record in VerdictCache(tmp_path / "cache.jsonl", None).all()] == ["a", "b"]
+    tracemalloc.start()
+    try:
+        assert [record.task_id for record in VerdictCache(tmp_path / "cache.jsonl", None).all()] == ["a", "b"]
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_device_is_no_cache(tmp_path: Path) -> None:
