@@ -9,6 +9,9 @@ from taskgate.harness.task import Agent
 IMPORT = "import importlib, os, sys; importlib.import_module(sys.argv[1]); os.write(1, ('\\n' + sys.argv[2]).encode())"
 
 
+# As in a run: from the work directory, with the agent's own variables; what follows `--` is started.
+ENTER = 'cd "$1" || exit; shift; while [ "$1" != -- ]; do export "$1"; shift; done; shift; '
+
 # Leaves the server running: it ends with the check.
 SERVE = """
 import subprocess, sys, time, urllib.error, urllib.request
@@ -26,7 +29,7 @@ while server.poll() is None:
         pass
     time.sleep(0.1)
 print("\\n" + mark + " ended with status %d" % server.returncode, flush=True)
-sys.exit(1)
+sys.exit(137 if server.returncode == -9 else 1)
 """
 
 
@@ -42,35 +45,35 @@ def agent_start(box: Box) -> Iterator[str]:
     if agent is None:
         yield Skip("the manifest names no agent")
         return
+    begin = [where, *(f"{name}={value}" for name, value in box.agent_environment.items()), "--"]
     if agent.module is not None:
         if python is None:
             yield Skip("needs python_available")
             return
         mark = secrets.token_hex(8)
-        run = box.sh('cd "$1" || exit; shift; p=$1; shift; "$p" -c "$@"', where, python, IMPORT, agent.module, mark)
+        run = box.sh(ENTER + '"$@"', *begin, python, "-c", IMPORT, agent.module, mark)
         if run.code:
             yield f"importing {agent.module} fails: {_last(run.out)}"
         elif mark not in run.out:
             yield f"importing {agent.module} ends Python with status 0 before the import is done"
     elif agent.command is not None:
         program, *rest = agent.command
-        run = box.sh('cd "$1" || exit; shift; "$@"', where, box.program(program), *rest)
+        run = box.sh(ENTER + '"$@"', *begin, box.program(program), *rest)
         if run.code:
             yield f"the agent's command ends with status {run.code}: {_last(run.out)}"
     elif agent.server is not None and python is not None:
-        yield from _serve(box, agent, python)
+        yield from _serve(box, agent, python, begin)
     for argv in (agent.run, agent.server):
-        if argv and box.sh('cd "$1" && command -v -- "$2"', where, box.program(argv[0])).code:
+        if argv and box.sh(ENTER + 'command -v -- "$1"', *begin, box.program(argv[0])).code:
             yield f"the agent's program {argv[0]} is not there"
 
 
-def _serve(box: Box, agent: Agent, python: str) -> Iterator[str]:
+def _serve(box: Box, agent: Agent, python: str, begin: list[str]) -> Iterator[str]:
     """Start the server and wait for its health."""
     assert agent.server
     program, *rest = agent.server
     url, mark = f"http://127.0.0.1:{agent.port}{agent.health}", secrets.token_hex(8)
-    script = 'cd "$1" || exit; shift; p=$1; shift; exec "$p" -c "$@"'
-    run = box.sh(script, box.task.start_dir, python, SERVE, url, mark, box.program(program), *rest)
+    run = box.sh(ENTER + 'exec "$@"', *begin, python, "-c", SERVE, url, mark, box.program(program), *rest)
     told = [line for line in run.lines if line.startswith(mark)]
     if run.code and told:
         before = [line for line in run.lines if not line.startswith(mark)]

@@ -16,7 +16,7 @@ git log -n 1 --format='%h %cs %s' --all --reflog "$@" ^HEAD --
 """
 
 
-@check(after="git_repo")
+@check(after="git_repo", advisory=True)
 def git_future(box: Box) -> Iterator[str]:
     """No commit beyond HEAD can be reached through branches, tags, remotes, stashes or the reflog.
 
@@ -31,7 +31,7 @@ def git_future(box: Box) -> Iterator[str]:
         return
     found = git(box, BEYOND)
     if found.code:
-        yield "the commits beyond HEAD can't be listed"
+        yield Warn("the commits beyond HEAD can't be listed")
     elif found.lines and found.lines[0].strip() != "0":
         newest = found.lines[1] if len(found.lines) > 1 else "?"
         yield Warn(f"{found.lines[0]} commits beyond HEAD are reachable, the newest: {newest}")

@@ -44,7 +44,7 @@ def git_repo(box: Box) -> Iterator[str]:
     plain = git(box, 'command "$tg_git" rev-parse --show-toplevel', trusted=False)
     foreign = "dubious ownership" in plain.out or "unsafe repository" in plain.out
     if plain.code and foreign:
-        yield Warn(f"{path} belongs to another user: git needs safe.directory={path} in the agent's environment")
+        yield Warn(f"{path} belongs to another user: outside of `taskgate run`, git needs safe.directory={path}")
     for reason, script in (
         (f"{path}/.git is not a valid repository", "git rev-parse --git-dir"),
         ("HEAD does not resolve to a commit", "git rev-parse --verify 'HEAD^{commit}'"),

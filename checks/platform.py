@@ -25,6 +25,11 @@ def platform(box: Box) -> Iterator[str]:
         except StartFailed as error:
             if error.cause == "platform":
                 raise PlatformUnavailable(f"the image is {have}, this host only runs {host}") from error
+            if error.cause == "shell" and box.exists("/bin/sh"):
+                # An emulator that is missing, crashes or is slow looks like a shell that does.
+                raise PlatformUnavailable(
+                    f"the image is {have} and does not start on this host ({host}): {error}"
+                ) from error
         yield Warn(f"the image is {have} and runs under emulation here ({host}): expect it to be many times slower")
 
 

@@ -43,12 +43,14 @@ Body = Callable[["Box"], Iterator[str]]
 @dataclass(frozen=True)
 class Check:
     """A declared check. `after` names the checks that must have passed before it makes sense. `published`: what the
-    registry says of an image is enough for it, the image need not be pulled."""
+    registry says of an image is enough for it, the image need not be pulled. `advisory`: what it finds is worth a
+    warning, and so is that it can't tell."""
 
     name: str
     body: Body
     after: tuple[str, ...]
     published: bool = False
+    advisory: bool = False
 
     @cached_property
     def about(self) -> str:
@@ -62,10 +64,13 @@ class Check:
 
     @cached_property
     def version(self) -> str:
-        """Changes whenever the file that the check stands in does: cached verdicts of old ones are void."""
+        """Changes whenever its file does, or one beside it that it uses: cached verdicts of old ones are void."""
         source = inspect.getsourcefile(self.body)
-        text = Path(source).read_bytes() if source else self.body.__code__.co_code
-        return hashlib.sha256(text).hexdigest()[:12]
+        if source is None:
+            return hashlib.sha256(self.body.__code__.co_code).hexdigest()[:12]
+        used = {_file_of(value) for value in self.body.__globals__.values()}
+        files = sorted({one for one in used if one and one.parent == Path(source).parent} | {Path(source)})
+        return hashlib.sha256(b"".join(one.read_bytes() for one in files)).hexdigest()[:12]
 
     @cached_property
     def _paragraphs(self) -> list[str]:
@@ -73,10 +78,19 @@ class Check:
         return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
 
 
+def _file_of(value: object) -> Path | None:
+    """Where a module, or what one defines, is written; None for anything else."""
+    name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+    file = getattr(sys.modules.get(name), "__file__", None) if isinstance(name, str) else None
+    return Path(file) if file else None
+
+
 _declared: dict[str, Check] = {}
 
 
-def check(*, after: str | tuple[str, ...] = (), published: bool = False) -> Callable[[Body], Body]:
+def check(
+    *, after: str | tuple[str, ...] = (), published: bool = False, advisory: bool = False
+) -> Callable[[Body], Body]:
     """Declare a check. Its name is the function's; `after` names the checks it builds on."""
 
     def declare(body: Body) -> Body:
@@ -84,7 +98,7 @@ def check(*, after: str | tuple[str, ...] = (), published: bool = False) -> Call
         if known and inspect.getsourcefile(known.body) != inspect.getsourcefile(body):
             raise ValueError(f"there are two checks named {body.__name__}")
         names = (after,) if isinstance(after, str) else tuple(after)
-        _declared[body.__name__] = Check(body.__name__, body, names, published)
+        _declared[body.__name__] = Check(body.__name__, body, names, published, advisory)
         return body
 
     return declare

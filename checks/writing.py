@@ -1,13 +1,19 @@
 """Shared by the checks of directories; declares none."""
 
+import secrets
+
 from taskgate.harness.box import Box
+from taskgate.harness.errors import NoSpace
 from taskgate.harness.shell import Result
 
+# ENOSPC; not every shell says so when its echo fails.
+FULL = 28
 # Builtins only but for the removal: an image may lack every other tool. `set -C` never follows or overwrites.
 WRITE = """
-file="$1/.taskgate-$$-probe"
+export LC_ALL=C
+file="$1/.taskgate-$2"
 set -C
-echo ok >"$file" || exit 1
+echo ok >"$file" || { [ -e "$file" ] || exit 1; rm -f -- "$file" 2>/dev/null; exit 28; }
 read -r said <"$file"
 rm -f -- "$file" 2>/dev/null
 [ "$said" = ok ]
@@ -15,5 +21,8 @@ rm -f -- "$file" 2>/dev/null
 
 
 def try_write(box: Box, path: str) -> Result:
-    """Write, read back and remove a file in `path`; exit status 0 if that worked."""
-    return box.sh(WRITE, path)
+    """Write, read back and remove a file in `path`; exit status 0 if that worked. Raises NoSpace."""
+    tried = box.sh(WRITE, path, secrets.token_hex(8))
+    if tried.code == FULL:
+        raise NoSpace(f"a file can be made in {path}, and nothing written to it: no space left on the engine's disk")
+    return tried

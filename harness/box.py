@@ -8,9 +8,10 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+from taskgate.harness import environment, faults
 from taskgate.harness.container import SHELL, Container
 from taskgate.harness.engine import Engine, Image
-from taskgate.harness.errors import ImageNotFound, InfraError, IsolationError, StartFailed
+from taskgate.harness.errors import ImageNotFound, InfraError, IsolationError, NoSpace, RuntimeGone, StartFailed
 from taskgate.harness.isolation.proof import Prover
 from taskgate.harness.pause import Pauses
 from taskgate.harness.registries.survey import Survey
@@ -18,20 +19,25 @@ from taskgate.harness.runtime.placement import Placement
 from taskgate.harness.shell import Result, ShellDied, ShellStuck
 from taskgate.harness.task import Task
 
+# The exit status of what SIGKILL ended.
+KILLED = 137
+
 
 class CheckStopped(Exception):
-    """A command was stopped, or took the container with it: the check that ran it has failed."""
+    """A command was stopped, or took the container with it: the check that ran it has failed. `doubtful`: or the host
+    was too busy for it."""
 
-    def __init__(self, reason: str, result: Result, *, timed_out: bool = False) -> None:
+    def __init__(self, reason: str, result: Result, *, doubtful: bool = False) -> None:
         super().__init__(reason)
-        self.result, self.timed_out = result, timed_out
+        self.result, self.doubtful = result, doubtful
 
 
 class Box:
     """One task's image, for as long as its checks run. Lazy: what no check asks for is not done.
 
     `task` is the manifest's task. `runtime` is the bundle that is brought in, if one is. `shell_trouble` says why the
-    bundle's shell had to stand in for the image's, once the container is started. `facts` is a dict in which a check
+    bundle's shell had to stand in for the image's, once the container is started. `doubtful`: something befell it that a
+    busy host may have done as well, so that a failure must happen twice before it counts. `facts` is a dict in which a check
     may leave what later ones need. `pulled` is False where a `survey` told of the image, and nothing can be started.
     """
 
@@ -53,6 +59,7 @@ class Box:
         self.last: Result | None = None
         self.runtime = placement.bundle if placement else None
         self.shell_trouble: str | None = None
+        self.doubtful = False
         self._engine, self._session, self._checks, self._placement = engine, session, checks, placement
         self._prover, self._survey, self._pauses = prover, survey, pauses
         self._fetch = fetch or engine.image
@@ -122,6 +129,9 @@ class Box:
                 network=network,
             )
             container.start()
+        except StartFailed as error:
+            self.doubtful = self.doubtful or error.doubtful
+            raise
         except InfraError:
             if self._pauses and network != self.task.network:
                 self._pauses.refuse(self.task.network)
@@ -150,26 +160,21 @@ class Box:
             if outside:
                 raise InfraError(f"the container {how}") from died
             self.last = Result(shown or script, 137, died.output, time.monotonic() - begun, how)
-            raise CheckStopped(f"the container {how}", self.last) from died
+            self.doubtful = True
+            raise CheckStopped(f"the container {how}", self.last, doubtful=True) from died
         except ShellStuck as stuck:
             if not self._engine.alive():
                 raise InfraError("the engine stopped answering") from stuck
             self._discard()
             self.last = Result(shown or script, 137, str(stuck), time.monotonic() - begun, "its shell hung")
-            raise CheckStopped("hung so that not even its shell answered", self.last, timed_out=True) from stuck
+            self.doubtful = True
+            raise CheckStopped("hung so that not even its shell answered", self.last, doubtful=True) from stuck
         if result.stopped:
             timed_out = result.stopped.startswith("timed out")
+            self.doubtful = self.doubtful or timed_out
             reason = f"timed out after {self._seconds:g} s" if timed_out else result.stopped
-            raise CheckStopped(reason, result, timed_out=timed_out)
+            raise CheckStopped(reason, result, doubtful=timed_out)
         return result
-
-    def read(self, path: str) -> bytes | None:
-        """A file's first MiB without any help of the image's programs; None where there is no such file."""
-        if not self._container:
-            with contextlib.suppress(StartFailed):
-                self.start()
-        assert self._container is not None
-        return self._container.read(path)
 
     def exists(self, path: str) -> bool:
         """Is there anything at `path`? Without any help of the image's programs."""
@@ -182,6 +187,23 @@ class Box:
     def program(self, name: str) -> str:
         """Where a program of the agent's is: the runtime's, where it has one of that name, else as the image has it."""
         return self.runtime.program(name, self.exists) if self.runtime else name
+
+    def blame(self, what: str, result: Result | None) -> None:
+        """Before a failure is held against the image: is it the host's doing? Raises InfraError then."""
+        if result and faults.NO_SPACE.search(result.out):
+            raise NoSpace(f"{what}: no space left on the engine's disk")
+        if result and result.code == KILLED and not result.stopped and self._container:
+            ran_out = self._container.memory_ran_out()
+            self.doubtful = self.doubtful or ran_out is None
+            if ran_out is False:
+                raise InfraError(f"{what}: killed, and not for the memory that it may have: the host is out of it?")
+        if self._container and self._placement and not self._placement.is_in(self._container.exists):
+            raise RuntimeGone(f"the runtime {self._placement.bundle.prefix} is gone from the engine")
+
+    @property
+    def agent_environment(self) -> dict[str, str]:
+        """What the agent's processes find beside the image's and the task's variables."""
+        return environment.of_agent(self.image, self.task, self.runtime)
 
     def prove_isolation(self) -> None:
         """See from inside that no network can be reached. Raises IsolationError where one can, or where that can't

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tarfile
 from collections.abc import Callable, Sequence
 
 import docker.errors
@@ -17,10 +16,20 @@ from taskgate.harness.shell import Result, Shell, ShellDied, ShellStuck
 from taskgate.harness.task import Task
 
 READY_SECONDS = 20.0
-READ_LIMIT = 1 << 20
 SHELL = ("/bin/sh",)
 # What an engine opens by itself, outside of the container, before it starts one.
 OPENED = ("/etc/passwd", "/etc/group")
+# Status 0: the container has hit the limit of its memory; 1: it has not; 2: nobody knows. Version 2 of cgroups, then 1.
+MEMORY = """
+if [ -r /sys/fs/cgroup/memory.events ]; then
+  while read -r name count; do
+    [ "$name" != oom ] || { [ "$count" != 0 ]; exit; }
+  done </sys/fs/cgroup/memory.events
+elif [ -r /sys/fs/cgroup/memory/memory.failcnt ]; then
+  read -r count </sys/fs/cgroup/memory/memory.failcnt && { [ "$count" != 0 ]; exit; }
+fi
+exit 2
+"""
 
 
 class Container:
@@ -49,6 +58,7 @@ class Container:
         task's.
         """
         self._engine, self._limits = engine, task.limits
+        self._patience = max(READY_SECONDS, task.timeout)
         self._shell: Shell | None = None
         api = engine.api
         source = placement.image(image) if placement else image.digest
@@ -81,7 +91,7 @@ class Container:
         """Start it and wait for its shell. Raises StartFailed, or InfraError."""
         api = self._engine.api
         attach = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
-        self._refuse_traps()
+        refuse_traps(self._engine, self.id)
         try:
             # Podman prepares the container here already, so that what Docker says at the start it says now.
             with faults.translated("attaching to a container"):
@@ -95,35 +105,23 @@ class Container:
                 raise self._explained(faults.of_start(faults.explanation(error.__cause__))) from error
             raise
         try:
-            shell.ready(READY_SECONDS)
+            shell.ready(self._patience)
         except ShellDied as died:
             raise self._stillborn(died.output) from died
         except ShellStuck as stuck:
             if not self._engine.alive():
                 raise EngineTimeout("the engine stopped answering while a container started") from stuck
             raise StartFailed(
-                f"/bin/sh started but answered nothing for {READY_SECONDS:g} s",
+                f"/bin/sh started but answered nothing for {self._patience:g} s",
                 cause="shell",
                 output=str(stuck),
+                doubtful=True,
             ) from stuck
 
     def run(self, script: str, *args: str, seconds: float, shown: str | None = None) -> Result:
         """Run a command in its shell. Raises ShellDied, ShellStuck, InfraError."""
         assert self._shell is not None, "the container was not started"
         return self._shell.run(script, *args, seconds=seconds, shown=shown)
-
-    def read(self, path: str) -> bytes | None:
-        """A regular file's first MiB through the engine's archive API; None where there is no such file.
-
-        Needs no shell, no tar, and not even a started container.
-        """
-        try:
-            with archiveapi.tar(self._engine.api, self.id, path) as archive:
-                member = archive.next()
-                file = archive.extractfile(member) if member and member.isreg() else None
-                return file.read(READ_LIMIT) if file else None
-        except (FileNotFoundError, tarfile.TarError):
-            return None
 
     def exists(self, path: str) -> bool:
         """Is there anything at `path`? Through the archive API."""
@@ -138,22 +136,19 @@ class Container:
             return "was ended from outside (engine restarted, container removed, or host out of memory)", True
         return f"ended with exit status {state.get('ExitCode')}", False
 
+    def memory_ran_out(self) -> bool | None:
+        """Have its processes hit the limit of its memory? None where that can't be told."""
+        try:
+            return {0: True, 1: False}.get(self.run(MEMORY, seconds=READY_SECONDS).code)
+        except (ShellDied, ShellStuck):
+            return None
+
     def remove(self) -> None:
         """Remove it with its volumes. Raises InfraError."""
         if self._shell:
             with contextlib.suppress(OSError):
                 self._shell.close()
         self._engine.remove(self.id)
-
-    def _refuse_traps(self) -> None:
-        """An engine waits for ever on a pipe, and can't even remove the container any more."""
-        for path in OPENED:
-            peculiar = False
-            # What can't be resolved (a loop of links) can't be opened.
-            with contextlib.suppress(InfraError):
-                peculiar = archiveapi.peculiar(self._engine.api, self.id, path)
-            if peculiar:
-                raise StartFailed(f"{path} is a pipe or a device, which engines open and hang on", cause="image")
 
     def _stop_processes(self) -> None:
         with faults.translated("stopping a check's processes"):
@@ -168,7 +163,7 @@ class Container:
         if outside:
             return InfraError(f"a container {how} while it started")
         last = output.strip().splitlines()[-1:] or ["it printed nothing"]
-        return StartFailed(f"/bin/sh {how} at once: {last[0]}", cause="shell", output=output)
+        return StartFailed(f"/bin/sh {how} at once: {last[0]}", cause="shell", output=output, doubtful=True)
 
     def _explained(self, error: Exception) -> Exception:
         if isinstance(error, StartFailed) and error.cause == "shell":
@@ -179,6 +174,20 @@ class Container:
             reason = "/bin/sh is there but can't be executed" if there else "there is no /bin/sh"
             return StartFailed(reason, cause="shell", output=error.output)
         return error
+
+
+def refuse_traps(engine: Engine, container: str) -> None:
+    """Before a container is started: an engine waits for ever on a pipe, and can't even remove it any more.
+
+    Raises StartFailed.
+    """
+    for path in OPENED:
+        peculiar = False
+        # What can't be resolved (a loop of links) can't be opened.
+        with contextlib.suppress(InfraError):
+            peculiar = archiveapi.peculiar(engine.api, container, path)
+        if peculiar:
+            raise StartFailed(f"{path} is a pipe or a device, which engines open and hang on", cause="image")
 
 
 def open_container(

@@ -45,11 +45,12 @@ class PlatformUnavailable(TaskgateError):
 
 
 class StartFailed(ImageError):
-    """The engine made the container but couldn't start it. `cause`: user, shell, platform or image."""
+    """The engine made the container but couldn't start it. `cause`: user, shell, platform or image. `doubtful`: a busy
+    host may be the reason as well."""
 
-    def __init__(self, reason: str, *, cause: str, output: str = "") -> None:
+    def __init__(self, reason: str, *, cause: str, output: str = "", doubtful: bool = False) -> None:
         super().__init__(reason)
-        self.cause, self.output = cause, output
+        self.cause, self.output, self.doubtful = cause, output, doubtful
 
 
 class InfraError(TaskgateError):
@@ -86,6 +87,10 @@ class BundleError(InfraError):
     """A runtime can't be built, or can't be brought into an image."""
 
     transient = False
+
+
+class RuntimeGone(InfraError):
+    """Somebody removed a runtime from the engine while it was in use. It is brought there again."""
 
 
 class IsolationError(InfraError):

@@ -24,8 +24,13 @@ DOCUMENT_BYTES = 1 << 30
 def write(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Replace `path` by rename, its mode kept, a symlink followed. Raises OSError; the old file stays then.
 
-    `data` may come in pieces, so that a large document is never in memory as a whole.
+    What is no file (/dev/null, /dev/stdout, a pipe) is written to, not replaced. `data` may come in pieces, so that a large document is never in memory as a whole.
     """
+    pieces = [data] if isinstance(data, bytes) else data
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with path.open("wb") as device:
+            device.writelines(pieces)
+        return
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.name[:100]}."
@@ -33,7 +38,7 @@ def write(path: Path, data: bytes | Iterable[bytes]) -> None:
     handle, name = _half(path.parent, prefix)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.writelines([data] if isinstance(data, bytes) else data)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         umask = os.umask(0)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from importlib import metadata
 
 import tenacity
 
@@ -21,6 +22,7 @@ from taskgate.harness.errors import (
     EngineTimeout,
     EngineUnavailable,
     InfraError,
+    RuntimeGone,
     TaskgateError,
     UsageError,
 )
@@ -42,6 +44,8 @@ TRIES = 6
 WAIT_SECONDS = 20.0
 # An engine that hangs is as good as none.
 GONE = (EngineUnavailable, EngineTimeout)
+# A check is more than its own text.
+VERSION = metadata.version("taskgate")
 
 
 class Gate:
@@ -78,7 +82,7 @@ class Gate:
         names = {check.name for check in checks}
         told = checks and all(check.published for check in checks)
         self._survey = Survey(existence=names == {"image_exists"}) if told else None
-        self._versions = [f"{check.name}={check.version}" for check in checks]
+        self._versions = [f"taskgate={VERSION}", *(f"{check.name}={check.version}" for check in checks)]
         self._down = False
         self._stopping = stopping or threading.Event()
         self._lent = prover
@@ -170,6 +174,9 @@ class Gate:
         except GONE:
             # The engine may come back as another one, or somewhere else.
             self._forget()
+            raise
+        except RuntimeGone:
+            self._placements.clear()
             raise
         return record
 
@@ -266,7 +273,7 @@ class Gate:
 
     def _examine(self, task: Task, placement: Placement | None) -> Record:
         judgement = self._run(task, placement)
-        if judgement.timed_out and judgement.record.verdict is Verdict.BROKEN:
+        if judgement.box.doubtful and judgement.record.verdict is Verdict.BROKEN:
             # A busy host looks like a slow image: only what happens twice is held against the image.
             judgement = self._run(task, placement)
         return judgement.record
@@ -291,7 +298,3 @@ class Gate:
             with contextlib.suppress(InfraError):
                 box.close()
         return judgement
-
-    def reap(self) -> int:
-        """Remove what killed runs left and what this session still has; how many containers that were."""
-        return owner.reap(self.engine, self._session)

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from taskgate.checks.registry import Check, Skip, Warn
-from taskgate.harness import faults
 from taskgate.harness.box import Box, CheckStopped
-from taskgate.harness.errors import InfraError, NoSpace, PlatformUnavailable, StartFailed, TaskgateError
+from taskgate.harness.errors import InfraError, PlatformUnavailable, StartFailed, TaskgateError
 from taskgate.harness.shell import Result
 from taskgate.harness.task import Task
 from taskgate.harness.verdict import Evidence, Outcome, Record, Verdict, finding
@@ -28,7 +27,6 @@ class Judgement:
     def __init__(self, task: Task, box: Box, checks: list[Check]) -> None:
         self.task, self.box, self.checks = task, box, checks
         self.record = new_record(task, Verdict.HEALTHY)
-        self.timed_out = False
         self._outcomes: dict[str, Outcome] = {}
 
     def run(self) -> Record:
@@ -61,8 +59,8 @@ class Judgement:
             weight = Outcome.SKIP if isinstance(said, Skip) else Outcome.FAIL
             if weight is Outcome.FAIL and (level == "warn" or (isinstance(said, Warn) and level != "fail")):
                 weight = Outcome.WARN
-            if weight is Outcome.FAIL and result and faults.NO_SPACE.search(result.out):
-                raise NoSpace(f"{check.name}: {said}: no space left on the engine's disk")
+            if weight is Outcome.FAIL:
+                self.box.blame(f"{check.name}: {said}", result)
             if weight is Outcome.FAIL and failure is None:
                 failure = (said, result)
             reasons.append(said)
@@ -80,11 +78,12 @@ class Judgement:
             for said in check.body(self.box) or ():
                 yield said, self.box.last
         except CheckStopped as stopped:
-            if stopped.timed_out and self.task.platform and self._emulated():
+            if stopped.doubtful and self._emulated():
                 raise PlatformUnavailable(f"{check.name} {stopped} under emulation") from stopped
-            self.timed_out = self.timed_out or stopped.timed_out
-            yield str(stopped), stopped.result
+            yield Warn(stopped) if check.advisory else str(stopped), stopped.result
         except StartFailed as error:
+            if error.cause == "platform" and self._emulated():
+                raise PlatformUnavailable(str(error)) from error
             if error.cause == "platform":
                 yield str(error), Result("/bin/sh", 126, error.output, 0.0)
             else:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from docker.types import Healthcheck, LogConfig
 
 from taskgate.harness import faults, owner
+from taskgate.harness.container import refuse_traps
 from taskgate.harness.engine import Engine, Image
-from taskgate.harness.errors import InfraError
+from taskgate.harness.errors import InfraError, StartFailed
 from taskgate.harness.frames import Frames
 from taskgate.harness.tarstream import of_files
 from taskgate.harness.task import Task
@@ -60,6 +61,9 @@ class Pauses:
             held = None
         try:
             held = held or self._hold(task.network, image)
+        except StartFailed:
+            # This image will not do; the next one may.
+            return task.network
         except InfraError:
             # Whatever keeps it from working, images are judged without.
             self._refused.add(task.network)
@@ -87,7 +91,10 @@ class Pauses:
         return not (task.agent and task.agent.server) and _architecture(self._engine) in CODE
 
     def _hold(self, network: str, image: Image) -> _Held:
-        """Start one. Any image will do: only our own program runs in it. Raises InfraError."""
+        """Start one. Any image will do that engines don't hang on: only our own program runs in it.
+
+        Raises StartFailed or InfraError.
+        """
         api, name = self._engine.api, f".taskgate-pause-{secrets.token_hex(8)}"
         with faults.translated("making a pause container"):
             created = api.create_container(
@@ -110,6 +117,7 @@ class Pauses:
             )["Id"]
         try:
             with faults.translated("starting a pause container"):
+                refuse_traps(self._engine, created)
                 api.put_archive(created, "/", of_files({name: program(_architecture(self._engine))}, 0o755))
                 stream = Frames(api.attach_socket(created, params={"stdin": 1, "stream": 1}))
                 api.start(created)

@@ -12,12 +12,11 @@ from typing import Any
 from taskgate.harness import faults
 from taskgate.harness.container import Container
 from taskgate.harness.engine import Engine, Image
+from taskgate.harness.environment import of_agent
 from taskgate.harness.errors import UsageError
 from taskgate.harness.runner.spec import IN_DIR, OUT_DIR, RunSpec
 from taskgate.harness.runtime.bundle import Bundle
 from taskgate.harness.task import Budget, Task
-
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def equip(engine: Engine, container: Container, inputs: Path | None) -> None:
@@ -58,7 +57,6 @@ def environment(
     task: Task, spec: RunSpec, image: Image, budget: Budget, bundle: Bundle | None, room: Mapping[str, str]
 ) -> dict[str, str]:
     """What the agent's process has beside the image's and the task's own variables; the run's own come last."""
-    path = {**image.env, **task.env}.get("PATH", DEFAULT_PATH)
     given: dict[str, Any] = {
         "TASKGATE_TASK_ID": task.id,
         "TASKGATE_OUT": OUT_DIR,
@@ -66,16 +64,9 @@ def environment(
         "TASKGATE_SUBMISSION": submission_of(task),
         "TASKGATE_SECONDS": f"{budget.seconds:g}" if budget.seconds else None,
         "TASKGATE_CALLS": budget.calls,
-        "TASKGATE_RUNTIME": bundle.prefix if bundle else None,
-        # Last on PATH: what the image has comes first, what it lacks is found.
-        "PATH": f"{path}:{bundle.prefix}/bin" if bundle else None,
-        # The repository may be another user's than the agent.
-        "GIT_CONFIG_COUNT": 1,
-        "GIT_CONFIG_KEY_0": "safe.directory",
-        "GIT_CONFIG_VALUE_0": "*",
     }
     told = {name: str(value) for name, value in given.items() if value is not None}
-    return {**told, **room, **spec.env, **spec.secrets}
+    return {**of_agent(image, task, bundle), **told, **room, **spec.env, **spec.secrets}
 
 
 def described(task: Task, spec: RunSpec, budget: Budget) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import docker.errors
 
@@ -42,6 +43,10 @@ class Placement:
         other = copy.copy(self)
         other._engine = engine
         return other
+
+    def is_in(self, exists: Callable[[str], bool]) -> bool:
+        """Is the runtime where a container has it? `exists` looks into the container."""
+        return self.mode != "mount" or exists(f"{self.bundle.prefix}/{volume.MARK}")
 
     @property
     def fingerprint(self) -> str:

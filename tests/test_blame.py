@@ -1,0 +1,209 @@
+"""What a host that is busy, full or short of memory does to an image is not held against the image."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from examples import images
+from taskgate.checks import registry, writing
+from taskgate.harness import container, owner
+from taskgate.harness import gate as gating
+from taskgate.harness.engine import Engine
+from taskgate.harness.errors import NoSpace
+from taskgate.harness.gate import Gate
+from taskgate.harness.runtime import volume
+from taskgate.harness.runtime.spec import Runtime
+from taskgate.harness.shell import Result, Shell, ShellStuck
+from taskgate.harness.task import Agent, Limits, Task
+from taskgate.harness.verdict import Outcome, Record, Verdict
+
+GIT = """#!/bin/sh
+case "$*" in *--reflog*) sleep 60;; esac
+exec /usr/bin/git "$@"
+"""
+
+
+@pytest.fixture
+def judge(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Record]]:
+    """Judge a task made of these fields; what may pass by itself is tried twice."""
+    monkeypatch.setattr(gating, "TRIES", 2)
+    made = Gate(Engine, registry.load(), session=owner.new_session())
+
+    def judge(image: str, **fields: Any) -> Record:
+        given = {"repo_path": None, "pull": "never", "python": None, **fields}
+        return made.judge(Task("one", image, **given))
+
+    yield judge
+    made.close()
+
+
+def _small(client: Any, name: str, files: dict[str, bytes], architecture: str | None = None) -> str:
+    content = {"bin/sh": Path("/bin/busybox").read_bytes(), "tmp/.keep": b"", "root/.keep": b"", **files}
+    modes = {path: 0o755 for path in content if path.startswith("bin/")}
+    images.load(client, name, content, architecture or client.version()["Arch"], modes)
+    return name
+
+
+def test_a_process_that_somebody_killed(judge: Callable[..., Record], sound: str) -> None:
+    """Nobody can tell it from one that the kernel ended because the host had no memory left."""
+    record = judge(sound, agent=Agent(command=("sh", "-c", "kill -9 $$")))
+    assert (record.verdict, record.check) == (Verdict.INFRA, None), record
+    assert "killed, and not for the memory that it may have" in str(record.reason)
+
+
+def test_a_server_that_somebody_killed(judge: Callable[..., Record], sound: str) -> None:
+    record = judge(sound, python=">=3", agent=Agent(server=("sh", "-c", "kill -9 $$")))
+    assert record.verdict is Verdict.INFRA, record
+
+
+def test_the_limit_of_its_own_memory(judge: Callable[..., Record], sound: str) -> None:
+    """An agent that does not fit into what the manifest allows is broken."""
+    hoard = ("python3", "-c", "x = bytearray(1 << 29)")
+    record = judge(sound, agent=Agent(command=hoard), limits=Limits(memory=64 << 20))
+    assert (record.verdict, record.check) == (Verdict.BROKEN, "agent_start"), record
+
+
+def test_a_shell_that_is_slow_once(judge: Callable[..., Record], sound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    patience = [0.0]
+    ready = Shell.ready
+
+    def hasty(self: Shell, seconds: float) -> None:
+        ready(self, patience.pop() if patience else seconds)
+
+    monkeypatch.setattr(Shell, "ready", hasty)
+    assert judge(sound).verdict is Verdict.HEALTHY
+    assert not patience
+
+
+def test_a_shell_that_is_always_slow(judge: Callable[..., Record], sound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = []
+
+    def never(self: Shell, seconds: float) -> None:
+        tries.append(seconds)
+        raise ShellStuck("")
+
+    monkeypatch.setattr(Shell, "ready", never)
+    record = judge(sound, timeout=33.0)
+    assert (record.verdict, record.check) == (Verdict.BROKEN, "shell"), record
+    assert tries == [33.0, 33.0]
+
+
+def test_what_only_warns_may_time_out(judge: Callable[..., Record], client: Any, sound: str) -> None:
+    """A history that takes too long to be searched costs no more than one in which something was found."""
+    lines = f"FROM {sound}\nCOPY git /usr/local/bin/git\nRUN chmod 755 /usr/local/bin/git"
+    image = images.build(client, "taskgate-test/slow-history:1", lines, {"git": GIT.encode()})
+    record = judge(image, repo_path="/testbed", timeout=3.0)
+    assert record.verdict is Verdict.HEALTHY, record
+    (found,) = [one for one in record.findings if one.check == "git_future"]
+    assert found.outcome is Outcome.WARN and "timed out" in str(found.reason)
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox sh"])
+def test_a_full_disk_says_so_in_every_shell(tmp_path: Path, shell: str) -> None:
+    """A disk on which a file can be made and not filled is full; one on which none can be made may be forbidden."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", tmp_path], check=True)
+    try:
+        with pytest.raises(OSError, match="No space"):
+            (tmp_path / "filling").write_bytes(bytes(1 << 20))
+        command = [*shell.split(), "-c", writing.WRITE, "sh", str(tmp_path), "x"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LANG": "de_DE"})
+        assert done.returncode == writing.FULL, done
+        assert [one.name for one in tmp_path.iterdir()] == ["filling"]
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_full_disk_is_no_verdict() -> None:
+    class Full:
+        def sh(self, script: str, *args: str) -> Result:
+            return Result(script, writing.FULL, "sh: 4: echo: echo: I/O error", 0.0)
+
+    with pytest.raises(NoSpace, match="/w"):
+        writing.try_write(Full(), "/w")  # type: ignore[arg-type]
+
+
+def test_a_file_that_looks_like_ours(judge: Callable[..., Record], client: Any) -> None:
+    """An image that was made of a container in which a check was cut short."""
+    image = _small(client, "taskgate-test/left-over:1", {"root/.taskgate-1-probe": b"", "tmp/.taskgate-1-probe": b""})
+    assert judge(image, workdir="/tmp", checks={"git_available": "off"}).verdict is Verdict.HEALTHY
+
+
+def test_a_runtime_that_somebody_removed(judge: Callable[..., Record], client: Any, engine: Engine) -> None:
+    """Its volume is free between two images; the engine makes an empty one in its place without a word."""
+    image, base = _small(client, "taskgate-test/bare:1", {}), images.base(client)
+    fields: dict[str, Any] = {"runtime": Runtime(builder=base), "workdir": "/tmp", "python": ">=3"}
+    record = judge(image, **fields)
+    assert record.verdict is Verdict.HEALTHY, record
+    for name in volume.volumes(engine):
+        engine.remove_volume(name)
+    record = judge(image, **fields)
+    assert record.verdict is Verdict.HEALTHY, record
+
+
+def test_an_agent_finds_the_runtime_on_its_path(judge: Callable[..., Record], client: Any) -> None:
+    """As it will in a run."""
+    image, base = _small(client, "taskgate-test/bare:1", {}), images.base(client)
+    agent = Agent(command=("/bin/sh", "-c", 'python3 -c "" && git --version && [ "$GIT_CONFIG_COUNT" = 1 ]'))
+    record = judge(image, runtime=Runtime(builder=base), workdir="/tmp", python=">=3", agent=agent)
+    assert record.verdict is Verdict.HEALTHY, record
+
+
+@pytest.mark.parametrize("files, verdict", [({}, Verdict.INCOMPATIBLE), ({"bin/sh": None}, Verdict.BROKEN)])
+def test_another_architecture(
+    judge: Callable[..., Record], client: Any, files: dict[str, None], verdict: Verdict
+) -> None:
+    """A shell that dies under emulation may do so for the emulator's sake; one that is missing is missing."""
+    other = "arm64" if client.version()["Arch"] == "amd64" else "amd64"
+    content = {"tmp/.keep": b""} if files else {"bin/sh": Path("/bin/false").read_bytes()}
+    name = f"taskgate-test/other-{verdict}:1"
+    images.load(client, name, content, other, {"bin/sh": 0o755})
+    record = judge(name, platform=f"linux/{other}", workdir="/tmp")
+    assert record.verdict is verdict, record
+
+
+def test_a_check_is_new_where_what_it_uses_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "versioned_checks"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "helper.py").write_text("def help(box): return 1\n")
+    (package / "mine.py").write_text("from versioned_checks.helper import help\ndef mine(box): return ()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    from versioned_checks.mine import mine  # type: ignore[import-not-found]
+
+    before = registry.Check("mine", mine, ()).version
+    assert registry.Check("mine", mine, ()).version == before
+    (package / "helper.py").write_text("def help(box): return 2\n")
+    assert registry.Check("mine", mine, ()).version != before
+
+
+def test_pauses_are_not_made_of_traps(engine: Engine, client: Any) -> None:
+    """An engine hangs on an image whose /etc/passwd is a pipe, whoever starts it."""
+    lines = f"FROM {images.base(client)}\nRUN rm /etc/passwd && mkfifo /etc/passwd"
+    image = images.build(client, "taskgate-test/piped:1", lines)
+    from taskgate.harness.pause import Pauses
+
+    made, task = Pauses(engine, owner.new_session()), Task("one", image, pull="never")
+    try:
+        assert made.network(task, engine.image(task)) == task.network
+        # The next image may serve.
+        sound = Task("two", images.base(client), pull="never")
+        assert made.network(sound, engine.image(sound)).startswith("container:")
+    finally:
+        made.close()
+
+
+def test_memory_is_known(engine: Engine, sound: str) -> None:
+    """The control: a container that has not reached its limit says so."""
+    task = Task("one", sound, pull="never")
+    made = container.Container(engine, engine.image(task), task, owner.new_session(), seconds=60)
+    try:
+        made.start()
+        assert made.memory_ran_out() is False
+    finally:
+        made.remove()
