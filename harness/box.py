@@ -36,9 +36,10 @@ class Box:
     """One task's image, for as long as its checks run. Lazy: what no check asks for is not done.
 
     `task` is the manifest's task. `runtime` is the bundle that is brought in, if one is. `shell_trouble` says why the
-    bundle's shell had to stand in for the image's, once the container is started. `doubtful`: something befell it that a
-    busy host may have done as well, so that a failure must happen twice before it counts. `facts` is a dict in which a check
-    may leave what later ones need. `pulled` is False where a `survey` told of the image, and nothing can be started.
+    bundle's shell had to stand in for the image's, once the container is started. `doubtful`: something befell it that
+    a busy host may have done as well, so that a failure must happen twice before it counts. `facts` is a dict in which
+    a check may leave what later ones need. `pulled` is False where a `survey` told of the image, and nothing can be
+    started.
     """
 
     def __init__(

@@ -24,7 +24,8 @@ DOCUMENT_BYTES = 1 << 30
 def write(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Replace `path` by rename, its mode kept, a symlink followed. Raises OSError; the old file stays then.
 
-    What is no file (/dev/null, /dev/stdout, a pipe) is written to, not replaced. `data` may come in pieces, so that a large document is never in memory as a whole.
+    What is no file (/dev/null, /dev/stdout, a pipe) is written to, not replaced. `data` may come in pieces, so that a
+    large document is never in memory as a whole.
     """
     pieces = [data] if isinstance(data, bytes) else data
     if path.exists() and not path.is_file() and not path.is_dir():

@@ -12,7 +12,6 @@ from importlib import metadata
 import tenacity
 
 from taskgate.checks.registry import Check
-from taskgate.harness import owner
 from taskgate.harness.box import Box
 from taskgate.harness.cache import VerdictCache
 from taskgate.harness.diskbudget import DiskBudget
