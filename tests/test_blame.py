@@ -140,10 +140,11 @@ def test_a_runtime_that_somebody_removed(judge: Callable[..., Record], client: A
     fields: dict[str, Any] = {"runtime": Runtime(builder=base), "workdir": "/tmp", "python": ">=3"}
     record = judge(image, **fields)
     assert record.verdict is Verdict.HEALTHY, record
-    for name in volume.volumes(engine):
-        engine.remove_volume(name)
+    before = volume.volumes(engine)
+    assert before and all(engine.remove_volume(name) for name in before)
     record = judge(image, **fields)
     assert record.verdict is Verdict.HEALTHY, record
+    assert volume.volumes(engine)
 
 
 def test_an_agent_finds_the_runtime_on_its_path(judge: Callable[..., Record], client: Any) -> None:

@@ -34,7 +34,10 @@ def fill(engine: Engine, bundle: Bundle, tar: io.BufferedReader) -> None:
     api, volume = engine.api, name_of(bundle)
     image = scratch(engine, engine.platform.split("/")[1])
     with faults.translated("making the runtime's volume"):
-        api.create_volume(volume, labels={LABEL: bundle.digest})
+        made = api.create_volume(volume, labels={LABEL: bundle.digest})
+        if LABEL not in (made.get("Labels") or {}) and engine.remove_volume(volume):
+            # Where ours was removed, a container's start made an empty one, by which nobody would know it for ours.
+            api.create_volume(volume, labels={LABEL: bundle.digest})
         created = api.create_container(
             image,
             entrypoint=["none"],
