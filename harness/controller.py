@@ -42,8 +42,9 @@ class Controller:
         # A list that can't be read must stop the run now, not after hours.
         self.skips = self._skip_list.read()
         self._cache = VerdictCache(settings.out / "cache.jsonl", settings.max_age)
-        self._journal = Journal(settings.out / "journal.jsonl")
+        self._journal = Journal(settings.out / "journal.jsonl", session)
         self._progress: Progress | None = None
+        self._begun = False
         self._other_failed = False
         self._trouble: list[str] = []
         self._workers = Workers(config, _task_id)
@@ -106,6 +107,10 @@ class Controller:
     def _in_scope(self, nodeids: list[str]) -> None:
         self.tally.scope.update(task_id for nodeid in nodeids if (task_id := _task_id(nodeid)) is not None)
         option, stdout = self._config.option, sys.__stdout__
+        if self.tally.scope and not self._begun and not (option.collectonly or self.settings.replay):
+            self._begun = True
+            with self._telling():
+                verdicts.begin(self.settings.out / "verdicts.json", self.tally, self.session)
         if self._progress or not self.tally.scope or option.verbose or option.collectonly:
             return
         if stdout and stdout.isatty():
