@@ -182,7 +182,7 @@ class Controller:
         with self._telling():
             verdicts.write(self.settings.out / "verdicts.json", self.tally)
         with self._telling():
-            listing.update(self._skip_list, self.tally, self.session, partial=self.settings.partial)
+            listing.update(self._skip_list, self.tally, self.session, before=self.skips)
         with self._telling():
             self._cache.compact(len(self.settings.tasks))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from taskgate.harness import files
+from taskgate.harness import files, listing
 from taskgate.harness.cache import VerdictCache
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import EngineUnavailable, InfraError, Interrupted, TaskgateError
@@ -264,7 +264,8 @@ class Runner:
             if record.verdict is Verdict.BROKEN:
                 self._skip_list.update([Entry.of(record, self._session)], [])
             elif record.verdict is Verdict.HEALTHY and entry and not entry.by_hand:
-                self._skip_list.update([], [record.task_id])
+                sound = listing.cleared(record, entry)
+                self._skip_list.update([], [sound] if sound else [])
 
     def _note(self, ended: Ended) -> None:
         line = {
