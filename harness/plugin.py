@@ -45,8 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         worker = getattr(config, "workerinput", None)
         # What a registry has may be another thing a moment later: all workers judge what the controller has seen.
-        found = pickle.loads(worker["taskgate_tasks"]) if worker else None  # noqa: S301 # from our own controller
-        settings = config.stash[SETTINGS] = options.parse(config, found)
+        given = pickle.loads(worker["taskgate_tasks"]) if worker else None  # noqa: S301 # from our own controller
+        settings = config.stash[SETTINGS] = options.parse(config, given)
         config.stash[SESSION] = worker["taskgate_session"] if worker else owner.new_session()
         if settings.replay:
             config.stash[REPLAY] = Replay(settings.replay)
@@ -65,7 +65,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     if SESSION in node.config.stash:
         node.workerinput["taskgate_session"] = node.config.stash[SESSION]
-        node.workerinput["taskgate_tasks"] = pickle.dumps(node.config.stash[SETTINGS].found)
+        # What --balance goes by may be another thing, or on another host.
+        node.workerinput["taskgate_tasks"] = pickle.dumps(list(node.config.stash[SETTINGS].tasks.values()))
         # A worker's host may have no such file.
         node.workerinput["taskgate_skips"] = pickle.dumps(node.config.stash[SKIPS])
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from taskgate.harness import files, manifest, options, owner, shards, taskset, writer
+from taskgate.harness import files, manifest, options, owner, shards, writer
 from taskgate.harness.cache import VerdictCache, parse_age
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import UsageError
@@ -87,8 +87,7 @@ def add(commands: Any) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    found = taskset.load(given.images, format=given.format)
-    tasks, checks = options.load(found, [Path(folder) for folder in given.check_path], shown=given.images)
+    tasks, checks = options.load(given.images, [Path(folder) for folder in given.check_path], format=given.format)
     tasks = _chosen(shards.pick(tasks, given.shard), given)
     spec = _spec(given)
     hosts = given.docker_host or [None]
