@@ -27,7 +27,7 @@ from taskgate.harness.isolation.room import Endpoint
 from taskgate.harness.runner import runner
 from taskgate.harness.runner.results import MANIFEST, RUN, Results
 from taskgate.harness.runner.runner import Runner
-from taskgate.harness.runner.spec import DEFAULT_BUDGET, RunSpec
+from taskgate.harness.runner.spec import DEFAULT_BUDGET, RunSpec, settings
 from taskgate.harness.runner.station import Station
 from taskgate.harness.runtime import sources
 from taskgate.harness.skiplist import open_skip_list
@@ -120,7 +120,9 @@ def run(given: argparse.Namespace) -> int:
             sources.prepare(stations[0].connect, tasks.values())
         except UsageError as error:
             raise UsageError(str(error), file=given.images) from error
-        _describe(results, list(tasks.values()), given, session)
+        with stations[0].gate() as judging:
+            wanted = settings(spec, tasks.values(), judging)
+        _describe(results, list(tasks.values()), given, session, wanted)
         made = Runner(
             list(tasks.values()), spec, results,
             session=session, stations=stations, jobs=given.jobs, cache=cache, skip_list=skip_list,
@@ -297,7 +299,9 @@ def _examine(tasks: dict[str, Task], spec: RunSpec, hosts: list[str | None], sho
             )
 
 
-def _describe(results: Results, tasks: list[Task], given: argparse.Namespace, session: str) -> None:
+def _describe(
+    results: Results, tasks: list[Task], given: argparse.Namespace, session: str, wanted: dict[str, str]
+) -> None:
     """What this folder is a run of, without secrets. Raises InfraError, NoSpace."""
     hidden = {"run", "endpoint_header"}
     told = {name: value for name, value in vars(given).items() if name not in hidden}
@@ -306,6 +310,7 @@ def _describe(results: Results, tasks: list[Task], given: argparse.Namespace, se
         "run": session,
         "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "options": told,
+        "settings": wanted,
     }
     for name, data in ((MANIFEST, writer.dump(tasks)), (RUN, json.dumps(document, indent=1, default=str))):
         try:
