@@ -19,6 +19,7 @@ from taskgate.harness.cache import VerdictCache
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import InfraError, UsageError
 from taskgate.harness.judge import new_record
+from taskgate.harness.masking import masked
 from taskgate.harness.options import Settings
 from taskgate.harness.runtime import sources
 from taskgate.harness.skiplist import open_skip_list
@@ -68,7 +69,7 @@ class Controller:
 
         # Not -k: its expressions can't say every id.
         case = f"{_suite()}::test_image[{record.task_id}]"
-        source = [f"--images={self._config.option.images}"]
+        source = [f"--images={masked(self._config.option.images)}"]
         if self._config.option.format:
             source.append(f"--format={self._config.option.format}")
         return shlex.join(["pytest", *source, "--recheck", case])

@@ -18,6 +18,7 @@ from taskgate.harness.controller import Controller
 from taskgate.harness.engine import first_engine
 from taskgate.harness.errors import InfraError, UsageError
 from taskgate.harness.gate import Gate
+from taskgate.harness.masking import masked
 from taskgate.harness.replay import Replay
 from taskgate.harness.skiplist import Entry
 from taskgate.harness.task import Task
@@ -126,7 +127,7 @@ def gate(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterato
         cache=None if settings.recheck else VerdictCache(settings.out / "cache.jsonl", settings.max_age),
         skips=None if settings.recheck else pytestconfig.stash[SKIPS],
         max_age=settings.max_age,
-        skip_list=settings.skip_list,
+        skip_list=masked(settings.skip_list),
         disk_budget=settings.disk_budget,
         wanted=Counter(task.image for task in settings.tasks.values()) if settings.disk_budget else None,
     )

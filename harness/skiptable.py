@@ -9,6 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from taskgate.harness.errors import SkipListError
+from taskgate.harness.masking import masked
 from taskgate.harness.skiplist import UNCHECKED, Entry, Sound, check_id
 
 CONNECT_SECONDS = 10
@@ -32,8 +33,7 @@ class TableSkipList:
             parsed = sa.make_url(url)
             if parsed.drivername in ("postgres", "postgresql"):
                 parsed = parsed.set(drivername="postgresql+psycopg")
-            secret = {key: "***" for key in parsed.query if "pass" in key}
-            self.name = parsed.update_query_dict(secret).render_as_string(hide_password=True)
+            self.name = masked(url)
             kind = parsed.get_backend_name()
             if kind not in ("sqlite", "postgresql"):
                 raise SkipListError(f"{kind} is neither sqlite nor postgresql", file=self.name)

@@ -24,6 +24,7 @@ from taskgate.harness.gate import Gate
 from taskgate.harness.hosts import find_engine
 from taskgate.harness.isolation.proof import Prover
 from taskgate.harness.isolation.room import Endpoint
+from taskgate.harness.masking import masked
 from taskgate.harness.runner import runner
 from taskgate.harness.runner.results import MANIFEST, RUN, Results
 from taskgate.harness.runner.runner import Runner
@@ -106,7 +107,7 @@ def run(given: argparse.Namespace) -> int:
             cache=None if given.recheck else cache,
             skips=skips,
             max_age=age,
-            skip_list=given.skip_list,
+            skip_list=masked(given.skip_list),
             prover=prover,
             stopping=stopping,
         )
@@ -260,7 +261,7 @@ def _endpoint(url: str | None, headers: list[str]) -> Endpoint | None:
     except ValueError:
         sound = None
     if not sound or parts.query or parts.fragment or not url.isascii() or not url.isprintable() or " " in url:
-        raise UsageError(f"{url!r} is no URL such as https://host/v1", field="--endpoint")
+        raise UsageError(f"{masked(url)!r} is no URL such as https://host/v1", field="--endpoint")
     return Endpoint(url, dict(_header(text) for text in headers))
 
 
@@ -294,9 +295,16 @@ def _examine(tasks: dict[str, Task], spec: RunSpec, hosts: list[str | None], sho
             "localhost", "127.0.0.1", "::1",
         ):  # fmt: skip
             raise UsageError(
-                f"{url}: a server agent is reached over the loopback interface of the engine's own machine; run there",
+                f"{masked(url)}: a server agent is reached over the loopback interface of the engine's own machine; "
+                "run there",
                 field="--docker-host",
             )
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_shown(one) for one in value]
+    return masked(value) if isinstance(value, str) else value
 
 
 def _describe(
@@ -304,7 +312,7 @@ def _describe(
 ) -> None:
     """What this folder is a run of, without secrets. Raises InfraError, NoSpace."""
     hidden = {"run", "endpoint_header"}
-    told = {name: value for name, value in vars(given).items() if name not in hidden}
+    told = {name: _shown(value) for name, value in vars(given).items() if name not in hidden}
     document = {
         "version": 1,
         "run": session,
