@@ -19,6 +19,7 @@ from taskgate.harness.cache import VerdictCache
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import InfraError, UsageError
 from taskgate.harness.judge import new_record
+from taskgate.harness.masking import masked
 from taskgate.harness.options import Settings
 from taskgate.harness.runtime import sources
 from taskgate.harness.skiplist import open_skip_list
@@ -42,8 +43,9 @@ class Controller:
         # A list that can't be read must stop the run now, not after hours.
         self.skips = self._skip_list.read()
         self._cache = VerdictCache(settings.out / "cache.jsonl", settings.max_age)
-        self._journal = Journal(settings.out / "journal.jsonl")
+        self._journal = Journal(settings.out / "journal.jsonl", session)
         self._progress: Progress | None = None
+        self._begun = False
         self._other_failed = False
         self._trouble: list[str] = []
         self._workers = Workers(config, _task_id)
@@ -67,7 +69,7 @@ class Controller:
 
         # Not -k: its expressions can't say every id.
         case = f"{_suite()}::test_image[{record.task_id}]"
-        source = [f"--images={self._config.option.images}"]
+        source = [f"--images={masked(self._config.option.images)}"]
         if self._config.option.format:
             source.append(f"--format={self._config.option.format}")
         return shlex.join(["pytest", *source, "--recheck", case])
@@ -106,6 +108,10 @@ class Controller:
     def _in_scope(self, nodeids: list[str]) -> None:
         self.tally.scope.update(task_id for nodeid in nodeids if (task_id := _task_id(nodeid)) is not None)
         option, stdout = self._config.option, sys.__stdout__
+        if self.tally.scope and not self._begun and not (option.collectonly or self.settings.replay):
+            self._begun = True
+            with self._telling():
+                verdicts.begin(self.settings.out / "verdicts.json", self.tally, self.session)
         if self._progress or not self.tally.scope or option.verbose or option.collectonly:
             return
         if stdout and stdout.isatty():
@@ -177,7 +183,7 @@ class Controller:
         with self._telling():
             verdicts.write(self.settings.out / "verdicts.json", self.tally)
         with self._telling():
-            listing.update(self._skip_list, self.tally, self.session, partial=self.settings.partial)
+            listing.update(self._skip_list, self.tally, self.session, before=self.skips)
         with self._telling():
             self._cache.compact(len(self.settings.tasks))
 

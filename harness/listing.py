@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
-from taskgate.harness.skiplist import Entry, SkipList
-from taskgate.harness.verdict import Verdict
+from collections.abc import Mapping
+
+from taskgate.checks.registry import ORDER
+from taskgate.harness.skiplist import Entry, SkipList, Sound
+from taskgate.harness.verdict import Record, Verdict
 from taskgate.reports.tally import Tally
 
 
-def update(skip_list: SkipList, tally: Tally, run: str, *, partial: bool = False) -> None:
-    """Write it. `partial`: a few checks can't clear an image of what another one found. Raises SkipListError."""
+def update(skip_list: SkipList, tally: Tally, run: str, *, before: Mapping[str, Entry] | None = None) -> None:
+    """Write it. `before`: the list as the run began with it, where that is known. Raises SkipListError."""
     listed = skip_list.read()
-    broken = [
-        Entry.of(record, run)
-        for record in tally.of([Verdict.BROKEN])
-        if record.check != "skip_list" and not (record.cached and record.task_id in listed)
+    known = listed if before is None else before
+    broken = [Entry.of(record, run) for record in tally.of([Verdict.BROKEN]) if _news(record, known)]
+    gone = [
+        sound
+        for record in tally.of([Verdict.HEALTHY])
+        if (entry := listed.get(record.task_id))
+        and (sound := cleared(record, _older(entry, record) if before is None else before.get(record.task_id)))
+        and sound.clears(entry)
     ]
-    healthy = [] if partial else tally.of([Verdict.HEALTHY])
-    gone = [record.task_id for record in healthy if record.task_id in listed]
     if broken or gone:
         skip_list.update(broken, gone)
+
+
+def cleared(record: Record, seen: Entry | None) -> Sound | None:
+    """What a healthy record may take off the list; None where only a few checks ran: others may have put it there."""
+    names = frozenset(finding.check for finding in record.findings)
+    return Sound(record.task_id, record.digest, names, seen) if names.issuperset(ORDER) else None
+
+
+def _news(record: Record, known: Mapping[str, Entry]) -> bool:
+    """Was it found out, and not read off the list? What was on it, and is not any more, somebody took out."""
+    if record.cached:
+        # No findings: the list itself is where it is from.
+        return bool(record.findings) and record.task_id not in known
+    return record.check != "skip_list"
+
+
+def _older(entry: Entry, record: Record) -> Entry | None:
+    """An entry that a later verdict outdates."""
+    return entry if (entry.last or "") < record.started else None

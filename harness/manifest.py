@@ -42,19 +42,22 @@ PREFIX = re.compile(r"(/[A-Za-z0-9_.+-]+){2,}")
 MAX_TEXT = 512
 
 
-def load(path: str | Path) -> list[Task]:
-    """All tasks of a manifest, in its order. Raises ManifestError with file, line and field."""
+def load(path: str | Path, checks: frozenset[str] | None = None) -> list[Task]:
+    """All tasks of a manifest, in its order. `checks`: the names that there are; without them, any will do.
+
+    Raises ManifestError with file, line and field.
+    """
     path = Path(path)
     data = document.read(path)
     if path.suffix in (".jsonl", ".ndjson"):
-        return _Builder(str(path)).lines(data)
-    return _Builder(str(path)).whole(document.parse_yaml(data, str(path)))
+        return _Builder(str(path), checks).lines(data)
+    return _Builder(str(path), checks).whole(document.parse_yaml(data, str(path)))
 
 
-def from_rows(rows: Iterable[Row], *, defaults: Path | None = None) -> list[Task]:
+def from_rows(rows: Iterable[Row], *, defaults: Path | None = None, checks: frozenset[str] | None = None) -> list[Task]:
     """Tasks out of what an importer found, by the very rules of a manifest. `defaults`: a file with a mapping as the
     manifest's `defaults`, for what the rows don't say. Raises ManifestError."""
-    builder = _Builder("")
+    builder = _Builder("", checks)
     if defaults is not None:
         builder.file = str(defaults)
         builder.read_defaults(document.parse_yaml(document.read(defaults), str(defaults)))
@@ -89,8 +92,8 @@ def id_of(image: str) -> str:
 class _Builder:
     """Tasks out of nodes. One for a file."""
 
-    def __init__(self, file: str) -> None:
-        self.file = file
+    def __init__(self, file: str, checks: frozenset[str] | None = None) -> None:
+        self.file, self._checks = file, checks
         self.defaults = Task(id="", image="")
         self._seen: dict[str, int] = {}
         self._shared: dict[Any, Any] = {}
@@ -365,6 +368,10 @@ class _Builder:
         for name, value in fields.items():
             if not CHECK.fullmatch(name):
                 self.fail("is no name of a check", value, _join(where, name[:80]))
+            if self._checks is not None and name not in self._checks:
+                near = difflib.get_close_matches(name, self._checks, 1)
+                meant = f"; did you mean {near[0]}?" if near else ""
+                self.fail(f"there is no check {name!r}{meant}", value, _join(where, name))
         read = {name: self.choice(value, _join(where, name), LEVELS) for name, value in fields.items()}
         key = tuple(sorted(read.items()))
         shared: dict[str, str] = self._shared.setdefault(key, read)

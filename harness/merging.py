@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from taskgate.harness import files
 from taskgate.harness.cache import VerdictCache
 from taskgate.harness.errors import UsageError
+from taskgate.harness.task import Task
 from taskgate.harness.verdict import Record
-from taskgate.reports import verdicts
+from taskgate.reports import journal, verdicts
 from taskgate.reports.tally import Tally
 
 VERDICTS, JOURNAL, CACHE = "verdicts.json", "journal.jsonl", "cache.jsonl"
@@ -19,7 +21,8 @@ VERDICTS, JOURNAL, CACHE = "verdicts.json", "journal.jsonl", "cache.jsonl"
 
 @dataclass(slots=True)
 class Merged:
-    """`twice`: tasks that more than one part judged, and which parts; `strange`: tasks that are not the manifest's."""
+    """`twice`: tasks that more than one part judged, and which parts; `strange`: those that are not the
+    manifest's, or not with this image."""
 
     tally: Tally
     twice: dict[str, list[str]] = field(default_factory=dict)
@@ -32,25 +35,14 @@ class Merged:
 
 
 def records(part: Path) -> list[Record]:
-    """A part's verdicts: of its last run if that came to its end, else of its journal. With what the cache knows.
+    """A part's verdicts: of its last run if that came to its end, else what its journal has of it. With what the cache
+    knows.
 
-    Raises UsageError for a folder that is no part of a run.
+    Raises UsageError for a folder that is no part of a run, InfraError.
     """
     found: dict[str, Record] = {}
-    try:
-        rows = files.read_document(part / VERDICTS)["tasks"]
-    except FileNotFoundError:
-        if not (part / JOURNAL).is_file():
-            raise UsageError(
-                f"{part} is no part of a run: it has neither {VERDICTS} nor {JOURNAL}", field="OUT"
-            ) from None
-        rows = list(files.read_lines(part / JOURNAL))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UsageError(f"can't be read: {error}", file=str(part / VERDICTS)) from error
-    if not isinstance(rows, list):
-        raise UsageError("must be a list", file=str(part / VERDICTS), field="tasks")
     cached = {record.task_id: record for record in VerdictCache(part / CACHE, None).all()}
-    for row in rows:
+    for row in rows(part):
         try:
             record = Record.from_dict(row)
         except (KeyError, TypeError, ValueError) as error:
@@ -62,35 +54,57 @@ def records(part: Path) -> list[Record]:
     return list(found.values())
 
 
-def merge(parts: list[Path], out: Path, ids: Iterable[str]) -> Merged:
-    """Put the parts' verdicts, journals and caches together in `out`. `ids`: the whole manifest's.
+def rows(part: Path) -> list[Any]:
+    """The same as it is written. Raises UsageError, InfraError."""
+    path = part / VERDICTS
+    try:
+        document = files.read_document(path)
+        tasks, stopped = document["tasks"], document.get("under_way")
+    except FileNotFoundError:
+        if not (part / JOURNAL).is_file():
+            raise UsageError(
+                f"{part} is no part of a run: it has neither {VERDICTS} nor {JOURNAL}", field="OUT"
+            ) from None
+        return journal.of_run(list(journal.read(part / JOURNAL)), None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(f"can't be read: {error}", file=str(path)) from error
+    if not isinstance(tasks, list):
+        raise UsageError("must be a list", file=str(path), field="tasks")
+    # It was stopped: what earlier runs have found out is not its own.
+    return tasks if stopped is None else journal.of_run(list(journal.read(part / JOURNAL)), str(stopped))
+
+
+def merge(parts: list[Path], out: Path, tasks: Iterable[Task], run: str) -> Merged:
+    """Put the parts' verdicts, journals and caches together in `out`. `tasks`: the whole manifest's.
 
     Raises UsageError for a part that is none, InfraError, NoSpace.
     """
-    wanted = list(ids)
-    merged = Merged(Tally(manifest_ids=wanted, scope=set(wanted)))
-    known, origin = set(wanted), dict[str, str]()
+    images = {task.id: task.image for task in tasks}
+    merged = Merged(Tally(manifest_ids=list(images), scope=set(images)))
+    origin = dict[str, str]()
     for part in parts:
         if part.resolve() == out.resolve():
             raise UsageError(f"{part} is a part: what is put together goes elsewhere", field="--out")
         for record in records(part):
             if record.task_id in origin:
                 merged.twice.setdefault(record.task_id, [origin[record.task_id]]).append(str(part))
-            elif record.task_id not in known:
+            elif record.task_id not in images:
                 merged.strange.append(record.task_id)
+            elif record.image != images[record.task_id]:
+                merged.strange.append(f"{record.task_id} with the image {record.image}")
             else:
                 merged.tally.add(record)
             origin.setdefault(record.task_id, str(part))
-    for name in (JOURNAL, CACHE):
-        _join([part / name for part in parts], out / name)
+    verdicts.begin(out / VERDICTS, merged.tally, run)
+    _join(({**row, "run": run} for part in parts for row in rows(part)), out / JOURNAL)
+    _join((line for part in parts for line in files.read_lines(part / CACHE)), out / CACHE)
     verdicts.write(out / VERDICTS, merged.tally)
     return merged
 
 
-def _join(sources: list[Path], target: Path) -> None:
-    """Lines one after another. Raises InfraError, NoSpace."""
-    lines = (f"{json.dumps(line)}\n".encode() for source in sources for line in files.read_lines(source))
+def _join(lines: Iterable[dict[str, Any]], target: Path) -> None:
+    """One after another. Raises InfraError, NoSpace."""
     try:
-        files.write(target, lines)
+        files.write(target, (f"{json.dumps(line)}\n".encode() for line in lines))
     except OSError as error:
         raise files.trouble(target, error) from error

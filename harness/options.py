@@ -83,12 +83,10 @@ def add(parser: pytest.Parser) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The parsed options. `found` is the whole manifest; `tasks` are those of this shard, by id, in its order."""
+    """The parsed options. `tasks` are those of this shard, by id, in the manifest's order."""
 
-    found: list[Task]
     tasks: dict[str, Task]
     checks: list[Check]
-    partial: bool
     skip_list: str
     out: Path
     recheck: bool
@@ -104,28 +102,25 @@ class Settings:
         return accepts(self.max_broken, broken, judged)
 
 
-def parse(config: pytest.Config, found: list[Task] | None = None) -> Settings:
-    """Read options and manifest. `found`: its tasks, where another process has read it already. Raises UsageError."""
+def parse(config: pytest.Config, given: list[Task] | None = None) -> Settings:
+    """Read options and manifest. `given`: the shard's tasks, where another process has read it already. Raises
+    UsageError."""
     option = config.option
     base = config.invocation_params.dir
-    if found is None:
-        found = taskset.load(option.images, format=option.format, base=base)
-    tasks, checks = load(found, [base / folder for folder in option.check_path], shown=str(option.images))
-    names = {check.name for check in checks}
-    partial = bool(option.checks)
-    if partial:
-        try:
-            checks = registry.chosen(checks, [name.strip() for name in option.checks.split(",") if name.strip()])
-        except KeyError as error:
-            raise UsageError(
-                f"there is no check {error}; there are {', '.join(sorted(names))}", field="--checks"
-            ) from error
+    folders = [base / folder for folder in option.check_path]
+    if given is None:
+        tasks, checks = load(option.images, folders, format=option.format, base=base)
+        seconds = shards.recorded(base / option.balance) if option.balance else None
+        tasks = shards.pick(tasks, option.shard, seconds)
+    else:
+        tasks, checks = {task.id: task for task in given}, _checks(folders)
+    if option.checks is not None:
+        checks = _chosen(checks, option.checks)
+        _insist(tasks, checks, str(option.images))
     skip_list = option.skip_list if "://" in option.skip_list else str(base / option.skip_list)
     return Settings(
-        found=found,
-        tasks=shards.pick(tasks, option.shard, shards.recorded(base / option.balance) if option.balance else None),
+        tasks=tasks,
         checks=checks,
-        partial=partial,
         skip_list=skip_list,
         out=base / option.out,
         recheck=option.recheck,
@@ -145,16 +140,36 @@ def _size(text: str | None, field: str) -> int | None:
         raise UsageError(f"{text!r} {error}", field=field) from error
 
 
-def load(found: list[Task], folders: list[Path], *, shown: str) -> tuple[dict[str, Task], list[Check]]:
-    """Tasks by their ids, and all checks, those in `folders` among them. Raises UsageError."""
-    tasks = {task.id: task for task in found}
+def load(
+    source: str, folders: list[Path], *, format: str | None = None, base: Path | None = None
+) -> tuple[dict[str, Task], list[Check]]:
+    """The tasks of a source by their ids, and all checks, those in `folders` among them. Raises UsageError."""
     checks = _checks(folders)
-    names = {check.name for check in checks}
-    for task in tasks.values():
-        for name in task.checks:
-            if name not in names:
-                raise UsageError(f"there is no check {name!r}", file=shown, field=f"{task.id}.checks")
+    found = taskset.load(source, format=format, base=base, checks=frozenset(check.name for check in checks))
+    tasks = {task.id: task for task in found}
+    _insist(tasks, checks, source)
     return tasks, checks
+
+
+def _chosen(checks: list[Check], text: str) -> list[Check]:
+    """What `--checks` names, with what it builds on. Raises UsageError."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise UsageError("names no check", field="--checks")
+    try:
+        return registry.chosen(checks, names)
+    except KeyError as error:
+        known = ", ".join(sorted(check.name for check in checks))
+        raise UsageError(f"there is no check {error}; there are {known}", field="--checks") from error
+
+
+def _insist(tasks: dict[str, Task], checks: list[Check], shown: str) -> None:
+    """Of an image that nothing is asked of, nothing is known. Raises UsageError."""
+    for task in tasks.values():
+        if len(task.checks) >= len(checks) and all(task.checks.get(check.name) == "off" for check in checks):
+            raise UsageError(
+                "every check is off: nothing would be known of the image", file=shown, field=f"{task.id}.checks"
+            )
 
 
 def _checks(folders: list[Path]) -> list[Check]:

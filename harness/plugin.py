@@ -18,6 +18,7 @@ from taskgate.harness.controller import Controller
 from taskgate.harness.engine import first_engine
 from taskgate.harness.errors import InfraError, UsageError
 from taskgate.harness.gate import Gate
+from taskgate.harness.masking import masked
 from taskgate.harness.replay import Replay
 from taskgate.harness.skiplist import Entry
 from taskgate.harness.task import Task
@@ -45,8 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         worker = getattr(config, "workerinput", None)
         # What a registry has may be another thing a moment later: all workers judge what the controller has seen.
-        found = pickle.loads(worker["taskgate_tasks"]) if worker else None  # noqa: S301 # from our own controller
-        settings = config.stash[SETTINGS] = options.parse(config, found)
+        given = pickle.loads(worker["taskgate_tasks"]) if worker else None  # noqa: S301 # from our own controller
+        settings = config.stash[SETTINGS] = options.parse(config, given)
         config.stash[SESSION] = worker["taskgate_session"] if worker else owner.new_session()
         if settings.replay:
             config.stash[REPLAY] = Replay(settings.replay)
@@ -65,7 +66,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     if SESSION in node.config.stash:
         node.workerinput["taskgate_session"] = node.config.stash[SESSION]
-        node.workerinput["taskgate_tasks"] = pickle.dumps(node.config.stash[SETTINGS].found)
+        # What --balance goes by may be another thing, or on another host.
+        node.workerinput["taskgate_tasks"] = pickle.dumps(list(node.config.stash[SETTINGS].tasks.values()))
         # A worker's host may have no such file.
         node.workerinput["taskgate_skips"] = pickle.dumps(node.config.stash[SKIPS])
 
@@ -125,7 +127,7 @@ def gate(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterato
         cache=None if settings.recheck else VerdictCache(settings.out / "cache.jsonl", settings.max_age),
         skips=None if settings.recheck else pytestconfig.stash[SKIPS],
         max_age=settings.max_age,
-        skip_list=settings.skip_list,
+        skip_list=masked(settings.skip_list),
         disk_budget=settings.disk_budget,
         wanted=Counter(task.image for task in settings.tasks.values()) if settings.disk_budget else None,
     )

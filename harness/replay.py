@@ -20,9 +20,10 @@ class Replay:
     def judge(self, task: Task, following: Task | None = None) -> Record:
         """The record on `task`, marked as known from before; infra where there is none. `following` plays no part."""
         record = self._known.get(task.id)
-        if record is None:
+        if record is None or record.image != task.image:
+            other = f", but one on {record.image}" if record else ""
             record = new_record(task, Verdict.INFRA)
-            record.reason = f"{self._folder} holds no verdict on it"
+            record.reason = f"{self._folder} holds no verdict on it{other}"
             record.hint = "Nothing is known of the image. Judge it: run without --replay."
         record.cached = True
         return record

@@ -36,12 +36,8 @@ def recorded(path: Path) -> dict[str, float]:
 
     Raises UsageError.
     """
-    if path.is_dir():
-        path = next((found for name in (merging.VERDICTS, merging.JOURNAL) if (found := path / name).is_file()), path)
     try:
-        rows: Iterable[Any] = (
-            list(files.read_lines(path)) if path.suffix == ".jsonl" else files.read_document(path)["tasks"]
-        )
+        rows = _rows(path)
         told = {str(row["task_id"]): float(row["seconds"]) for row in rows}
     except (OSError, ValueError, KeyError, TypeError, RecursionError, InfraError) as error:
         raise UsageError(f"tells no durations of a run: {error!r}", file=str(path), field="--balance") from error
@@ -49,6 +45,18 @@ def recorded(path: Path) -> dict[str, float]:
     if not known:
         raise UsageError("tells of no task how long it took", file=str(path), field="--balance")
     return known
+
+
+def _rows(path: Path) -> Iterable[Any]:
+    """Records as they are written. Of a folder whose last run was stopped, the journal tells more."""
+    if path.is_dir():
+        if (document := path / merging.VERDICTS).is_file() and (found := _rows(document)):
+            return found
+        path = path / merging.JOURNAL
+    if path.suffix == ".jsonl":
+        return list(files.read_lines(path))
+    found = files.read_document(path)["tasks"]
+    return found if isinstance(found, list) else []
 
 
 def _balanced(tasks: dict[str, Task], count: int, seconds: dict[str, float]) -> dict[str, int]:

@@ -61,13 +61,37 @@ class Entry:
         return {k: v for k, v in dataclasses.asdict(self).items() if v is not None and k != "task_id"}
 
 
+# Entries that no check made: what could not be had, and what lost its words.
+UNCHECKED = (None, "injection")
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A task whose image was found sound: what of it the list may lose. `checks` have run, `seen` is the entry that was
+    there when the run began."""
+
+    task_id: str
+    digest: str | None
+    checks: frozenset[str]
+    seen: Entry | None = None
+
+    def clears(self, entry: Entry) -> bool:
+        """Is `entry` outdated? Not by checks that did not run, nor where it is newer and of another image."""
+        if entry.by_hand or (entry.check not in UNCHECKED and entry.check not in self.checks):
+            return False
+        return entry == self.seen or (entry.digest is not None and entry.digest == self.digest)
+
+
 class SkipList(Protocol):
     def read(self) -> dict[str, Entry]:
         """All entries by task id. Raises SkipListError."""
         ...
 
-    def update(self, add: Iterable[Entry], remove: Iterable[str]) -> None:
-        """Merge into what others wrote meanwhile; entries by hand stay as they are. Raises SkipListError."""
+    def update(self, add: Iterable[Entry], remove: Iterable[str | Sound]) -> None:
+        """Merge into what others wrote meanwhile; entries by hand stay as they are. Raises SkipListError.
+
+        An id is removed whatever is known of it, a `Sound` only where it clears the entry that is there now.
+        """
         ...
 
 
@@ -104,8 +128,9 @@ class TextSkipList:
                 found[entry.task_id] = entry
         return found
 
-    def update(self, add: Iterable[Entry], remove: Iterable[str]) -> None:
-        adding, removing = {entry.task_id: entry for entry in add}, set(remove)
+    def update(self, add: Iterable[Entry], remove: Iterable[str | Sound]) -> None:
+        adding = {entry.task_id: entry for entry in add}
+        removing = {one if isinstance(one, str) else one.task_id: one for one in remove}
         for task_id in adding:
             check_id(task_id, str(self.path))
         # What can't be read is told before a folder or a lock is made.
@@ -126,7 +151,7 @@ class TextSkipList:
             words = getattr(error, "strerror", None) or error
             raise SkipListError(f"can't be written: {words}", file=str(self.path)) from error
 
-    def _merged(self, old: list[str], adding: dict[str, Entry], removing: set[str]) -> list[str]:
+    def _merged(self, old: list[str], adding: dict[str, Entry], removing: dict[str, str | Sound]) -> list[str]:
         new: list[str] = []
         adding, written = dict(adding), set[str]()
         for lines, entry in self._blocks(old):
@@ -136,7 +161,7 @@ class TextSkipList:
                 written.add(entry.task_id)
                 fresh = adding.pop(entry.task_id)
                 new += _written(dataclasses.replace(fresh, first=entry.first or fresh.first))
-            elif entry and not entry.by_hand and entry.task_id in removing:
+            elif entry and not entry.by_hand and _goes(entry, removing.get(entry.task_id)):
                 continue
             else:
                 new += lines
@@ -200,6 +225,10 @@ class TextSkipList:
                 yield [line], Entry(task_id)
         if above is not None:
             yield [above], None
+
+
+def _goes(entry: Entry, removing: str | Sound | None) -> bool:
+    return removing.clears(entry) if isinstance(removing, Sound) else removing is not None
 
 
 FIELDS = {field.name for field in dataclasses.fields(Entry)}

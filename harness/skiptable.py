@@ -9,7 +9,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from taskgate.harness.errors import SkipListError
-from taskgate.harness.skiplist import Entry, check_id
+from taskgate.harness.masking import masked
+from taskgate.harness.skiplist import UNCHECKED, Entry, Sound, check_id
 
 CONNECT_SECONDS = 10
 KNOWN = ("check", "reason", "image", "digest", "fingerprint", "first", "last", "run")
@@ -32,8 +33,7 @@ class TableSkipList:
             parsed = sa.make_url(url)
             if parsed.drivername in ("postgres", "postgresql"):
                 parsed = parsed.set(drivername="postgresql+psycopg")
-            secret = {key: "***" for key in parsed.query if "pass" in key}
-            self.name = parsed.update_query_dict(secret).render_as_string(hide_password=True)
+            self.name = masked(url)
             kind = parsed.get_backend_name()
             if kind not in ("sqlite", "postgresql"):
                 raise SkipListError(f"{kind} is neither sqlite nor postgresql", file=self.name)
@@ -61,13 +61,14 @@ class TableSkipList:
         except SQLAlchemyError as error:
             raise self._trouble(error) from error
 
-    def update(self, add: Iterable[Entry], remove: Iterable[str]) -> None:
+    def update(self, add: Iterable[Entry], remove: Iterable[str | Sound]) -> None:
         adding = [
             {"task_id": entry.task_id, **{name: _storable(getattr(entry, name)) for name in KNOWN}} for entry in add
         ]
         for row in adding:
             check_id(str(row["task_id"]), self.name)
-        removing = list(set(remove) - {row["task_id"] for row in adding})
+        kept = {row["task_id"] for row in adding}
+        removing = {name: one for one in remove if (name := one if isinstance(one, str) else one.task_id) not in kept}
         if not adding and not removing:
             return
         not_by_hand = sa.or_(*(table.c[name].is_not(None) for name in KNOWN))
@@ -86,9 +87,9 @@ class TableSkipList:
                     connection.execute(sa.text(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE"))
                 if adding:
                     connection.execute(upsert, adding)
-                for start in range(0, len(removing), 500):
-                    part = removing[start : start + 500]
-                    connection.execute(sa.delete(table).where(table.c.task_id.in_(part), not_by_hand))
+                for task_id, one in removing.items():
+                    gone = sa.delete(table).where(table.c.task_id == task_id, not_by_hand)
+                    connection.execute(gone if isinstance(one, str) else gone.where(_cleared(one)))
         except SQLAlchemyError as error:
             raise self._trouble(error) from error
 
@@ -104,6 +105,16 @@ class TableSkipList:
     def _trouble(self, error: SQLAlchemyError) -> SkipListError:
         words = str(getattr(error, "orig", None) or error).strip().splitlines() or ["unknown"]
         return SkipListError(f"the database failed: {words[0]}", file=self.name)
+
+
+def _cleared(sound: Sound) -> sa.ColumnElement[bool]:
+    """`Sound.clears` for the database: what another job writes between a look and the deed must stay."""
+    checks = [name for name in UNCHECKED if name] + sorted(sound.checks)
+    ran = sa.or_(table.c.check.is_(None), table.c.check.in_(checks))
+    same = [table.c.digest == sound.digest] if sound.digest else []
+    if seen := sound.seen:
+        same.append(sa.and_(*(table.c[name].is_not_distinct_from(getattr(seen, name)) for name in KNOWN)))
+    return sa.and_(ran, sa.or_(sa.false(), *same))
 
 
 def _storable(text: str | None) -> str | None:

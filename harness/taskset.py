@@ -11,6 +11,8 @@ from taskgate.harness.importers import importer
 from taskgate.harness.importers.importer import Build, Row, Source
 from taskgate.harness.task import Task
 
+OWN_DEFAULTS = "a manifest has defaults of its own"
+
 
 @dataclass(frozen=True, slots=True)
 class Unbuilt:
@@ -20,10 +22,22 @@ class Unbuilt:
     build: Build
 
 
-def load(text: str, *, format: str | None = None, defaults: str | None = None, base: Path | None = None) -> list[Task]:
-    """All tasks, in the source's order. Raises UsageError, also where images must be built first."""
-    found = read(text, format=format, base=base)
+def load(
+    text: str,
+    *,
+    format: str | None = None,
+    defaults: str | None = None,
+    base: Path | None = None,
+    checks: frozenset[str] | None = None,
+) -> list[Task]:
+    """All tasks, in the source's order. `checks`: the names that there are; without them, any will do.
+
+    Raises UsageError, also where images must be built first.
+    """
+    found = read(text, format=format, base=base, checks=checks)
     if isinstance(found, list):
+        if defaults is not None:
+            raise UsageError(OWN_DEFAULTS, file=text, field="defaults")
         return found
     source, rows = found
     if waiting := [row for row in rows if row.build]:
@@ -32,18 +46,20 @@ def load(text: str, *, format: str | None = None, defaults: str | None = None, b
             f"`taskgate build {text} -o manifest.yaml` builds them and writes the manifest to use",
             file=waiting[0].file,
         )
-    return tasks(source, rows, defaults=defaults, base=base)
+    return tasks(source, rows, defaults=defaults, base=base, checks=checks)
 
 
-def read(text: str, *, format: str | None = None, base: Path | None = None) -> list[Task] | tuple[Source, list[Row]]:
+def read(
+    text: str, *, format: str | None = None, base: Path | None = None, checks: frozenset[str] | None = None
+) -> list[Task] | tuple[Source, list[Row]]:
     """A manifest's tasks, or the rows of another format that `match` lets through. Raises UsageError."""
     source = _source(text, base)
     chosen = importer.choose(source, format)
     if chosen is None:
         _plausible(source)
-        if source.options.get("match") is None:
-            return manifest.load(source.path)
-        return [task for task in manifest.load(source.path) if source.matches(task.id, task.image)]
+        if "defaults" in source.options:
+            raise source.fail(OWN_DEFAULTS, field="defaults")
+        return [task for task in manifest.load(source.path, checks) if source.matches(task.id, task.image)]
     rows = [
         row for row in chosen.load(source) if source.matches(str(row.fields.get("id")), str(row.fields.get("image")))
     ]
@@ -61,10 +77,17 @@ def _plausible(source: Source) -> None:
         raise source.fail(f"is no task set: expected a manifest (YAML or JSON Lines, with `tasks`), or {known}")
 
 
-def tasks(source: Source, rows: list[Row], *, defaults: str | None = None, base: Path | None = None) -> list[Task]:
+def tasks(
+    source: Source,
+    rows: list[Row],
+    *,
+    defaults: str | None = None,
+    base: Path | None = None,
+    checks: frozenset[str] | None = None,
+) -> list[Task]:
     """Rows as tasks. Raises UsageError."""
     where = defaults or source.options.get("defaults")
-    return manifest.from_rows(rows, defaults=(base or Path()) / where if where else None)
+    return manifest.from_rows(rows, defaults=(base or Path()) / where if where else None, checks=checks)
 
 
 def _source(text: str, base: Path | None) -> Source:

@@ -15,12 +15,21 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     return read_lines(path)
 
 
-class Journal:
-    """Append-only across runs: of a task's lines, the last one counts."""
+def of_run(lines: list[dict[str, Any]], run: str | None) -> list[dict[str, Any]]:
+    """Those of one run; None: of the one that wrote last. Lines of older versions name none, and are one run's."""
+    if not lines:
+        return []
+    wanted = lines[-1].get("run") if run is None else run
+    return [line for line in lines if line.get("run") == wanted]
 
-    def __init__(self, path: Path) -> None:
+
+class Journal:
+    """Append-only across runs: of a task's lines, the last one counts. Each says which `run` it is of."""
+
+    def __init__(self, path: Path, run: str | None = None) -> None:
         self._lines = Lines(path)
+        self._run = {"run": run} if run else {}
 
     def write(self, record: Record) -> None:
         """Append a record. Raises InfraError, NoSpace."""
-        self._lines.append(record.as_dict())
+        self._lines.append({**record.as_dict(), **self._run})

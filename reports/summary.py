@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from taskgate.harness.masking import masked
 from taskgate.harness.verdict import Verdict
 from taskgate.reports import escape
 from taskgate.reports.tally import Group, Tally
@@ -39,7 +40,7 @@ def write(
     if agentless:
         terminal.write_line(f"{agentless} without an agent in the manifest: agent_start was skipped")
     terminal.write_line(f"verdicts:  {escape.line(str(out / 'verdicts.json'), 1000)}")
-    terminal.write_line(f"skip list: {escape.line(_shown(skip_list), 1000)}")
+    terminal.write_line(f"skip list: {escape.line(masked(skip_list), 1000)}")
     if html:
         terminal.write_line(f"report:    {escape.line(html, 1000)}")
 
@@ -56,12 +57,3 @@ def _groups(terminal: pytest.TerminalReporter, title: str, groups: list[Group], 
         terminal.write_line(f"         {named}{more}")
     if len(groups) > GROUPS:
         terminal.write_line(f"         … and {len(groups) - GROUPS} more reasons")
-
-
-def _shown(where: str) -> str:
-    """A database's URL without its password."""
-    if "://" not in where:
-        return where
-    import sqlalchemy
-
-    return sqlalchemy.make_url(where).render_as_string(hide_password=True)

@@ -1,23 +1,42 @@
-"""verdicts.json: the whole run in one document, written at its end, whole or not at all."""
+"""verdicts.json: the whole run in one document, written at its end, whole or not at all. Until then it says that a run
+is under way, so that nobody takes an earlier run's verdicts for this one's."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from taskgate.harness import files
+from taskgate.harness.errors import InfraError
 from taskgate.harness.verdict import Record
 from taskgate.reports.tally import Tally
 
 
+def begin(path: Path, tally: Tally, run: str) -> None:
+    """Nothing is known yet, and no earlier run counts any more. Raises InfraError, NoSpace."""
+    try:
+        _write(path, Tally(manifest_ids=tally.manifest_ids), {"under_way": run})
+    except InfraError:
+        # A full disk has room for none at all.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
+
+
 def write(path: Path, tally: Tally) -> None:
     """Write the document; tasks in the manifest's order. Raises InfraError, NoSpace."""
+    _write(path, tally, {})
+
+
+def _write(path: Path, tally: Tally, more: dict[str, str]) -> None:
     order = {task_id: number for number, task_id in enumerate(tally.manifest_ids)}
     records = sorted(tally.records.values(), key=lambda record: order.get(record.task_id, len(order)))
     document = {
         "version": 1,
+        **more,
         "complete": tally.complete,
         "counts": tally.counts,
         "unchecked": tally.unchecked,

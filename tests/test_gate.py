@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from examples import images
+from taskgate.checks.registry import ORDER
 from tests.conftest import CLONE, Gate
 
 HEAD = "version: 1\ndefaults: {repo_path: /testbed, pull: never, agent: {module: agent}}\ntasks:\n"
@@ -186,6 +187,8 @@ MISTAKES = [
     (["--max-broken=x"], "--max-broken"),
     (["--max-broken=101%"], "--max-broken"),
     (["--checks=nonsense"], "nonsense"),
+    (["--checks=,"], "--checks: names no check"),
+    (["--checks="], "--checks: names no check"),
     (["--shard=3/2"], "--shard"),
     (["--max-age=soon"], "--max-age"),
     (["--check-path=none"], "--check-path"),
@@ -207,6 +210,33 @@ def test_a_bad_manifest(gate: Gate) -> None:
     assert run.status == 4 and "no_such" in run.output
     run = gate(None, "--images=none.yaml")
     assert run.status == 4 and "none.yaml" in run.output
+
+
+def test_a_task_that_nothing_is_asked_of(gate: Gate, three: str) -> None:
+    """It would be healthy whatever its image is."""
+    off = f"{{{', '.join(f'{name}: off' for name in ORDER)}}}"
+    for text in (
+        three.replace("{id: bad,", f"{{id: bad, checks: {off},"),
+        three.replace("defaults: {", f"defaults: {{checks: {off}, "),
+    ):
+        run = gate(text)
+        assert run.status == 4 and "every check is off" in run.output and not run.out.exists(), run.output
+        assert "Traceback" not in run.output
+    run = gate(three.replace("{id: bad,", "{id: bad, checks: {image_exists: off},"), "--checks=image_exists")
+    assert run.status == 4 and "bad.checks: every check is off" in run.output, run.output
+
+
+def test_checks_that_there_are_not(gate: Gate, tmp_path: Path) -> None:
+    """File, line and field, as of every mistake in a manifest; those of one's own are there."""
+    (tmp_path / "mine").mkdir()
+    own = "from taskgate.checks.registry import check\n@check()\ndef own(box):\n    'Nothing.'\n"
+    (tmp_path / "mine/own.py").write_text(own)
+    text = "version: 1\ntasks:\n- a:1\n- id: b\n  image: x:1\n  checks:\n    own: warn\n    git_futur: fail\n"
+    run = gate(text, "--check-path=mine")
+    assert run.status == 4 and "m.yaml:8: tasks[1].checks.git_futur: there is no check 'git_futur'" in run.output
+    assert "did you mean git_future?" in run.output and not run.out.exists()
+    run = gate("version: 1\ndefaults:\n  checks: {tmpp: off}\ntasks: [x:1]\n")
+    assert run.status == 4 and "m.yaml:3: defaults.checks.tmpp: there is no check" in run.output, run.output
 
 
 def test_checks_of_ones_own(gate: Gate, three: str, tmp_path: Path) -> None:

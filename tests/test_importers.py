@@ -339,6 +339,8 @@ def test_the_command(tmp_path: Path, packages: Path) -> None:
         ([str(packages / "programbench"), "--format=harbor"], "no tasks of Harbor"),
         (["m.yaml?match=nobody"], None),
         (["x?defaults=missing.yaml"], "x"),
+        (["m.yaml?defaults=missing.yaml"], "m.yaml: defaults: a manifest has defaults of its own"),
+        (["m.yaml", "--defaults=missing.yaml"], "m.yaml: defaults: a manifest has defaults of its own"),
     ):
         done = run(*args)
         assert "Traceback" not in done.stderr

@@ -124,6 +124,33 @@ def test_the_new_manifest_is_judged(taskgate: Command, tmp_path: Path, client: A
     assert run.status == 0 and run.verdicts["counts"]["healthy"] == 1, run.output
 
 
+def test_each_task_in_its_own_way(taskgate: Command, tmp_path: Path, client: Any, sound: str, thing: str) -> None:
+    """`--mode` counts for all; without it, what the task's runtime says."""
+    one, two, three = _tags(client, sound, 3)
+    rows = f"- {{id: two, image: '{two}', runtime: {{directory: thing, mode: build}}}}\n"
+    rows += f"- {{id: three, image: '{three}', runtime: {{directory: thing, mode: mount}}}}\n"
+    _manifest(tmp_path, thing, [one], rows)
+    done = taskgate("inject", "--images=m.yaml", "--out=out", "--tag=taskgate-test/{name}:way")
+    assert done.returncode == 0 and "3 images: 3 done" in done.stdout, done.stdout + done.stderr
+    assert [path.name for path in (tmp_path / "out/dockerfiles").iterdir()] == ["taskgate-test_inject-1_way"]
+    done = taskgate("inject", "--images=m.yaml", "--out=other", "--tag=taskgate-test/{name}:other", "--mode=layer")
+    assert done.returncode == 0 and not (tmp_path / "other/dockerfiles").exists(), done.stdout + done.stderr
+    done = taskgate("inject", "--images=m.yaml", "--out=third", "--tag=taskgate-test/all:way")
+    assert done.returncode == 4 and "two images would both" in done.stderr, done.stderr
+
+
+def test_an_out_that_can_not_be_written(taskgate: Command, tmp_path: Path, client: Any, sound: str, thing: str) -> None:
+    """No image is broken by it."""
+    _manifest(tmp_path, thing, _tags(client, sound, 1))
+    (tmp_path / "out/manifest.yaml").mkdir(parents=True)
+    done = taskgate("inject", "--images=m.yaml", "--out=out")
+    assert done.returncode == 10 and "out/manifest.yaml: " in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    (tmp_path / "file").write_text("")
+    done = taskgate("inject", "--images=m.yaml", "--out=file/out")
+    assert done.returncode == 10 and "Traceback" not in done.stderr, done.stderr
+
+
 def test_a_killed_run_is_taken_up_again(
     taskgate: Command, tmp_path: Path, client: Any, sound: str, thing: str, home: dict[str, str]
 ) -> None:

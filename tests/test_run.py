@@ -65,9 +65,9 @@ def test_a_run_and_another(run: Run, image: str, client: Any) -> None:
     }
     assert (run.out / "good-1/result.json").stat().st_mtime_ns == made
     status, states = run.status()
-    assert status == 1 and {task: state for task, (state, _) in states.items()} == {
+    assert status == 10 and {task: state for task, (state, _) in states.items()} == {
         "good-1": "done", "good-2": "done", "none-1": "failed", "bad": "skipped", "gone": "skipped",
-        "foreign": "skipped",
+        "foreign": "incompatible",
     }  # fmt: skip
     kept = run(None, "--keep-failed", "--only=none-1")
     assert kept.status == 1 and "in an earlier run" in kept.output
@@ -398,6 +398,37 @@ def test_an_agent_that_is_not_there(run: Run, image: str) -> None:
     ran = run(manifest(image, "good-1").replace("[agent_run]", "[no-such-agent]"))
     assert ran.told() == {"good-1": "SKIP (validation failed)"}
     assert "agent_start: the agent's program no-such-agent is not there" in ran.output
+
+
+def test_a_run_with_other_settings_that_is_killed_at_once(run: Run, image: str, client: Any) -> None:
+    """What an earlier one has done is not this one's, until it has done or looked at it itself."""
+    text = manifest(image, "good-1", "none-1", "good-2")
+    text += f"- {{id: bad, image: '{image}', require: {{files: [/none]}}}}\n"
+    assert run(text).status == 1
+    assert run.status()[0] == 1
+    # A second run is held up at its first task, of which it leaves no word.
+    text = manifest(image, "patient-1", "good-1", "none-1", "good-2") + text.splitlines(keepends=True)[-1]
+    argv = run.argv(text, "-j1", "--env=VERSION=2")
+    process = subprocess.Popen(argv, cwd=run.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    _agents(client, process.pid, image)
+    process.kill()
+    process.communicate(timeout=20)
+    status, states = run.status()
+    assert status == 10 and {state for state, _ in states.values()} == {"never started"}, states
+    assert states["good-1"][1] == "what is there was made by a run with other settings"
+    # The same one goes on: what it has done by now is its own.
+    assert run(None, "--env=VERSION=2", "--time=1", "--only=good-1").status == 0
+    assert run.status() == (0, {"good-1": ("done", None)})
+    # And one of the first one's settings finds nothing changed of what is left of that.
+    process = subprocess.Popen(run.argv(text, "-j1"), cwd=run.folder, stdout=subprocess.PIPE)
+    _agents(client, process.pid, image)
+    process.kill()
+    process.communicate(timeout=20)
+    states = run.status()[1]
+    assert {name: state for name, (state, _) in states.items()} == {
+        "patient-1": "never started", "good-1": "never started", "none-1": "failed", "good-2": "done",
+        "bad": "skipped",
+    }, states  # fmt: skip
 
 
 def test_a_kill_between_a_result_and_its_line(run: Run, image: str) -> None:

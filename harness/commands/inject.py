@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from taskgate.harness import files, owner, taskset, writer
+from taskgate.harness import owner, taskset, writer
+from taskgate.harness.commands.manifest import write
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import UsageError
 from taskgate.harness.runtime.inject import Injected, Injection, key_of, rewritten, wants
@@ -22,7 +24,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--images", metavar="FILE", required=True, help="the manifest")
     parser.add_argument("--out", metavar="DIR", default="results/injected", help="record and new manifest")
     parser.add_argument("--tag", metavar="TEMPLATE", help="the new names: {repository}, {name}, {tag}, {hash}")
-    parser.add_argument("--mode", choices=("layer", "build"), default="layer")
+    parser.add_argument("--mode", choices=("layer", "build"), help="for all (default: build where a task says it)")
     parser.add_argument("--push", action="store_true", help="push every new image")
     parser.add_argument("--skip-list", metavar="FILE|URL", default="config/known_broken_images.txt")
     parser.add_argument("--docker-host", metavar="URL")
@@ -38,16 +40,8 @@ def run(given: argparse.Namespace) -> int:
         raise UsageError("must be 1 or more", field="--jobs")
     skip_list = open_skip_list(given.skip_list)
     skip_list.read()
-    injection = Injection(
-        lambda: Engine(given.docker_host),
-        Path(given.out),
-        tag=given.tag,
-        mode=given.mode,
-        push=given.push,
-        jobs=given.jobs,
-    )
     results = []
-    for result in injection.run(tasks):
+    for result in _injected(tasks, given):
         results.append(result)
         print(
             f"{result.outcome:<12} {escape.line(result.image)}  {escape.line(result.reason or result.tag or '')}",
@@ -55,11 +49,35 @@ def run(given: argparse.Namespace) -> int:
         )
     skip_list.update(_entries(tasks, results), [])
     target = Path(given.out) / "manifest.yaml"
-    files.write(target, writer.dump(rewritten(tasks, results)).encode())
+    write(writer.dump(rewritten(tasks, results)), str(target))
     counts = Counter(result.outcome for result in results)
     print(f"{len(results)} images: {', '.join(f'{number} {name}' for name, number in counts.items())}")
     print(f"manifest:  {target}")
     return 10 if counts["infra"] or counts["incompatible"] else 1 if counts["broken"] else 0
+
+
+def _injected(tasks: list[Task], given: argparse.Namespace) -> Iterator[Injected]:
+    """All images, as they come; those that are built after those that get a layer. Raises UsageError, NoSpace."""
+    names: dict[str, str] = {}
+    for mode in ("layer", "build"):
+        mine = [task for task in tasks if wants(task) and mode == (given.mode or _mode(task))]
+        if mine:
+            injection = Injection(
+                lambda: Engine(given.docker_host),
+                Path(given.out),
+                tag=given.tag,
+                mode=mode,
+                push=given.push,
+                jobs=given.jobs,
+            )
+            # No name is given twice, in whichever way an image is made.
+            injection._names = names
+            yield from injection.run(mine)
+
+
+def _mode(task: Task) -> str:
+    """How the runtime gets into an image of its own: as the task says; what is mounted elsewhere is a layer."""
+    return "build" if task.runtime and task.runtime.mode == "build" else "layer"
 
 
 def _entries(tasks: list[Task], results: list[Injected]) -> list[Entry]:

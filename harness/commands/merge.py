@@ -28,10 +28,11 @@ def add(commands: Any) -> None:
 def run(given: argparse.Namespace) -> int:
     limit = options.max_broken(given.max_broken)
     tasks = taskset.load(given.images, format=given.format)
-    merged = merging.merge([Path(part) for part in given.parts], Path(given.out), [task.id for task in tasks])
+    run_id = owner.new_session()
+    merged = merging.merge([Path(part) for part in given.parts], Path(given.out), tasks, run_id)
     tally = merged.tally
     if given.skip_list:
-        listing.update(open_skip_list(given.skip_list), tally, owner.new_session())
+        listing.update(open_skip_list(given.skip_list), tally, run_id)
     github.write(tally)
     counts = tally.counts
     print(f"{len(tasks)} images: {', '.join(f'{number} {verdict}' for verdict, number in counts.items())}")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from taskgate.harness import files, manifest, options, owner, shards, taskset, writer
+from taskgate.harness import files, manifest, options, owner, shards, writer
 from taskgate.harness.cache import VerdictCache, parse_age
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import UsageError
@@ -24,10 +24,11 @@ from taskgate.harness.gate import Gate
 from taskgate.harness.hosts import find_engine
 from taskgate.harness.isolation.proof import Prover
 from taskgate.harness.isolation.room import Endpoint
+from taskgate.harness.masking import masked
 from taskgate.harness.runner import runner
 from taskgate.harness.runner.results import MANIFEST, RUN, Results
 from taskgate.harness.runner.runner import Runner
-from taskgate.harness.runner.spec import DEFAULT_BUDGET, RunSpec
+from taskgate.harness.runner.spec import DEFAULT_BUDGET, RunSpec, settings
 from taskgate.harness.runner.station import Station
 from taskgate.harness.runtime import sources
 from taskgate.harness.skiplist import open_skip_list
@@ -87,8 +88,7 @@ def add(commands: Any) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    found = taskset.load(given.images, format=given.format)
-    tasks, checks = options.load(found, [Path(folder) for folder in given.check_path], shown=given.images)
+    tasks, checks = options.load(given.images, [Path(folder) for folder in given.check_path], format=given.format)
     tasks = _chosen(shards.pick(tasks, given.shard), given)
     spec = _spec(given)
     hosts = given.docker_host or [None]
@@ -107,7 +107,7 @@ def run(given: argparse.Namespace) -> int:
             cache=None if given.recheck else cache,
             skips=skips,
             max_age=age,
-            skip_list=given.skip_list,
+            skip_list=masked(given.skip_list),
             prover=prover,
             stopping=stopping,
         )
@@ -121,7 +121,9 @@ def run(given: argparse.Namespace) -> int:
             sources.prepare(stations[0].connect, tasks.values())
         except UsageError as error:
             raise UsageError(str(error), file=given.images) from error
-        _describe(results, list(tasks.values()), given, session)
+        with stations[0].gate() as judging:
+            wanted = settings(spec, tasks.values(), judging)
+        _describe(results, list(tasks.values()), given, session, wanted)
         made = Runner(
             list(tasks.values()), spec, results,
             session=session, stations=stations, jobs=given.jobs, cache=cache, skip_list=skip_list,
@@ -259,7 +261,7 @@ def _endpoint(url: str | None, headers: list[str]) -> Endpoint | None:
     except ValueError:
         sound = None
     if not sound or parts.query or parts.fragment or not url.isascii() or not url.isprintable() or " " in url:
-        raise UsageError(f"{url!r} is no URL such as https://host/v1", field="--endpoint")
+        raise UsageError(f"{masked(url)!r} is no URL such as https://host/v1", field="--endpoint")
     return Endpoint(url, dict(_header(text) for text in headers))
 
 
@@ -293,20 +295,30 @@ def _examine(tasks: dict[str, Task], spec: RunSpec, hosts: list[str | None], sho
             "localhost", "127.0.0.1", "::1",
         ):  # fmt: skip
             raise UsageError(
-                f"{url}: a server agent is reached over the loopback interface of the engine's own machine; run there",
+                f"{masked(url)}: a server agent is reached over the loopback interface of the engine's own machine; "
+                "run there",
                 field="--docker-host",
             )
 
 
-def _describe(results: Results, tasks: list[Task], given: argparse.Namespace, session: str) -> None:
+def _shown(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_shown(one) for one in value]
+    return masked(value) if isinstance(value, str) else value
+
+
+def _describe(
+    results: Results, tasks: list[Task], given: argparse.Namespace, session: str, wanted: dict[str, str]
+) -> None:
     """What this folder is a run of, without secrets. Raises InfraError, NoSpace."""
     hidden = {"run", "endpoint_header"}
-    told = {name: value for name, value in vars(given).items() if name not in hidden}
+    told = {name: _shown(value) for name, value in vars(given).items() if name not in hidden}
     document = {
         "version": 1,
         "run": session,
         "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "options": told,
+        "settings": wanted,
     }
     for name, data in ((MANIFEST, writer.dump(tasks)), (RUN, json.dumps(document, indent=1, default=str))):
         try:

@@ -18,7 +18,9 @@ from taskgate.reports import escape
 
 
 def add(commands: Any) -> None:
-    parser = commands.add_parser("status", help="every task of a run: done, skipped, failed, infra, never started")
+    parser = commands.add_parser(
+        "status", help="every task of a run: done, skipped, failed, infra, incompatible, never started"
+    )
     parser.add_argument("out", metavar="OUT", help="the run's folder")
     parser.add_argument("--json", action="store_true", help="a document a line")
     parser.add_argument("--docker-host", metavar="URL", help="results are held against this engine's images")
@@ -40,6 +42,6 @@ def run(given: argparse.Namespace) -> int:
         print(f"{len(found)} tasks: {', '.join(f'{counts[state]} {state}' for state in State)}")
         if engine is None:
             print("no engine answers: results were not held against the images of today")
-    if counts[State.INFRA] or counts[State.NEVER]:
+    if counts[State.INFRA] or counts[State.INCOMPATIBLE] or counts[State.NEVER]:
         return 10
     return 1 if counts[State.FAILED] else 0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from taskgate.harness import files
+from taskgate.harness import files, listing
 from taskgate.harness.cache import VerdictCache
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import EngineUnavailable, InfraError, Interrupted, TaskgateError
@@ -189,11 +189,14 @@ class Runner:
         if self._stopping.is_set():
             return Ended(task, INTERRUPTED), None, None
         record: Record | None = None
+        config: str | None = None
         for _ in range(3):
             try:
                 known = gate.known(task)
                 if known and known.verdict is Verdict.BROKEN and task.id in gate.skips:
-                    return Ended(task, SKIP_BROKEN, _why(known)), None, None
+                    with contextlib.suppress(InfraError):
+                        config = self._spec.fingerprint(task, gate.fingerprint(task))
+                    return Ended(task, SKIP_BROKEN, _why(known), config=config), None, None
                 config = self._spec.fingerprint(task, gate.fingerprint(task))
                 if ended := self._already(task, gate, config):
                     return ended, None, None
@@ -211,7 +214,7 @@ class Runner:
         if self._stopping.is_set() and record.verdict is Verdict.INFRA:
             return Ended(task, INTERRUPTED), None, None
         what = {Verdict.BROKEN: SKIP_INVALID, Verdict.INCOMPATIBLE: SKIP_INCOMPATIBLE}.get(record.verdict, INFRA)
-        return Ended(task, what, _why(record) or "the engine comes and goes"), None, None
+        return Ended(task, what, _why(record) or "the engine comes and goes", config=config), None, None
 
     def _already(self, task: Task, gate: Gate, config: str) -> Ended | None:
         if self._redo:
@@ -264,7 +267,8 @@ class Runner:
             if record.verdict is Verdict.BROKEN:
                 self._skip_list.update([Entry.of(record, self._session)], [])
             elif record.verdict is Verdict.HEALTHY and entry and not entry.by_hand:
-                self._skip_list.update([], [record.task_id])
+                sound = listing.cleared(record, entry)
+                self._skip_list.update([], [sound] if sound else [])
 
     def _note(self, ended: Ended) -> None:
         line = {

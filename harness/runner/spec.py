@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from taskgate.harness.errors import UsageError
+from taskgate.harness.errors import EngineTimeout, EngineUnavailable, InfraError, UsageError
+from taskgate.harness.gate import Gate
 from taskgate.harness.isolation.room import Endpoint
 from taskgate.harness.runner.results import folder_name
 from taskgate.harness.task import Agent, Budget, Task
@@ -73,6 +74,20 @@ class RunSpec:
             _contents(folder) if (folder := self.inputs_of(task)) else None,
         ]
         return hashlib.sha256(json.dumps(seen, default=str).encode()).hexdigest()[:16]
+
+
+def settings(spec: RunSpec, tasks: Iterable[Task], gate: Gate) -> dict[str, str]:
+    """`RunSpec.fingerprint` of each task, as far as the engine answers. Raises UsageError."""
+    found = {}
+    for task in tasks:
+        try:
+            found[task.id] = spec.fingerprint(task, gate.fingerprint(task))
+        except (EngineUnavailable, EngineTimeout):
+            break
+        except InfraError:
+            # A runtime that can't be had is told of with its task.
+            continue
+    return found
 
 
 def _contents(folder: Path) -> str:

@@ -1,17 +1,18 @@
-"""How a run's folder stands: every task of its manifest in one of five states."""
+"""How a run's folder stands: every task of its manifest in one of six states."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from taskgate.harness import files, manifest
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import UsageError
 from taskgate.harness.runner import completion
-from taskgate.harness.runner.results import JOURNAL, MANIFEST, Results
-from taskgate.harness.runner.runner import DONE, FAILED, INFRA, INTERRUPTED, NOT_WORTH_IT, SKIP_DONE
+from taskgate.harness.runner.results import JOURNAL, MANIFEST, RUN, Results
+from taskgate.harness.runner.runner import DONE, FAILED, INFRA, INTERRUPTED, NOT_WORTH_IT, SKIP_DONE, SKIP_INCOMPATIBLE
 from taskgate.harness.task import Task
 
 
@@ -20,7 +21,23 @@ class State(StrEnum):
     SKIPPED = "skipped"
     FAILED = "failed"
     INFRA = "infra"
+    INCOMPATIBLE = "incompatible"
     NEVER = "never started"
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """The run that began last in a folder: what it would do with each task, where it is known (see runner.spec)."""
+
+    run: str | None = None
+    settings: dict[str, Any] | None = None
+
+    def owns(self, task_id: str, line: dict[str, Any]) -> bool:
+        """Is this line its own, or one of an earlier run with the same settings? Older folders don't tell."""
+        config = line.get("config")
+        if self.settings is None or config is None or (self.run and line.get("run") == self.run):
+            return True
+        return bool(self.settings.get(task_id) == config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +60,36 @@ def read(results: Results, *, engine: Engine | None = None) -> list[Standing]:
     path = results.out / MANIFEST
     if not path.is_file():
         raise UsageError(f"{results.out} is no folder of a run: there is no {MANIFEST} in it", field="OUT")
+    begun = _begun(results.out / RUN)
     last: dict[str, dict[str, Any]] = {}
     for line in files.read_lines(results.out / JOURNAL):
         if isinstance(line.get("task_id"), str):
             last[line["task_id"]] = line
-    return [_standing(results, task, last.get(task.id), engine) for task in manifest.load(path)]
+    return [_standing(results, task, last.get(task.id), engine, begun) for task in manifest.load(path)]
 
 
-def _standing(results: Results, task: Task, line: dict[str, Any] | None, engine: Engine | None) -> Standing:
+def _begun(path: Path) -> _Begun:
+    try:
+        told = files.read_document(path)
+    except (OSError, ValueError, RecursionError):
+        return _Begun()
+    if not isinstance(told, dict) or not isinstance(told.get("settings"), dict):
+        return _Begun()
+    return _Begun(told.get("run"), told["settings"])
+
+
+def _standing(
+    results: Results, task: Task, line: dict[str, Any] | None, engine: Engine | None, begun: _Begun
+) -> Standing:
     told, said = results.result(task.id), line or {}
     if told and (str(told.get("started")) > str(said.get("when", "")) or said.get("what") == INTERRUPTED):
         # A kill came between a result and its line, or an earlier result still stands.
-        said = {"what": told.get("status"), "reason": told.get("reason"), "config": told.get("config")}
+        said = {**told, "what": told.get("status")}
     what, reason = said.get("what"), said.get("reason")
+    if not begun.owns(task.id, said):
+        return Standing(task.id, State.NEVER, "what is there was made by a run with other settings")
+    if what == SKIP_INCOMPATIBLE:
+        return Standing(task.id, State.INCOMPATIBLE, reason)
     if what in NOT_WORTH_IT:
         return Standing(task.id, State.SKIPPED, f"{what}: {reason}")
     if what in (DONE, SKIP_DONE):

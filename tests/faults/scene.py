@@ -141,7 +141,8 @@ class Scene:
     def verdicts(self) -> dict[str, str]:
         """By id, of the last run; from the journal where that came to no end."""
         path = self.out / "verdicts.json"
-        found = json.loads(path.read_text())["tasks"] if path.exists() else self.journal()
+        document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"under_way": ""}
+        found = self.journal() if "under_way" in document else document["tasks"]
         return {one["task_id"]: one["verdict"] for one in found}
 
     def holds(self, ended: Ended, *statuses: int, clean: bool = True, words: bool = True) -> None:
