@@ -40,6 +40,10 @@ class ImageNotFound(ImageError):
     """The registry (or, with `pull: never`, the engine) answered that there is no such image."""
 
 
+class ImageChanged(TaskgateError):
+    """The image's name stands for another build now than the one that was judged."""
+
+
 class PlatformUnavailable(TaskgateError):
     """This host can't run the image: the verdict is `incompatible`."""
 

@@ -8,13 +8,20 @@ import os
 import pty
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from examples import images
+from taskgate.harness.engine import Image
+from taskgate.harness.errors import ImageChanged
+from taskgate.harness.runner.attempt import Attempt
+from taskgate.harness.runner.spec import RunSpec
+from taskgate.harness.task import Agent, Task
 from tests import running
 from tests.running import Run, manifest
 
@@ -138,6 +145,70 @@ def test_another_runs_results(run: Run, image: str, client: Any) -> None:
     images.build(client, "taskgate-test/rebuilt:1", f"FROM {image}\nLABEL build=2")
     assert run.status()[1]["good-1"][0] == "failed"
     assert run(manifest(other, "good-1")).told() == {"good-1": "done"}
+
+
+@pytest.fixture
+def rebuilt(client: Any, image: str) -> Any:
+    """Gives the run's image a second name, under which `rebuilt()` makes it another build: one without git."""
+    lost = images.build(client, "taskgate-test/without-git:1", f"FROM {image}\nRUN rm /usr/bin/git")
+    assert client.images.get(image).tag("taskgate-test/moving", "1")
+    yield lambda: client.images.get(lost).tag("taskgate-test/moving", "1")
+    client.images.remove("taskgate-test/moving:1")
+
+
+def test_an_image_that_is_rebuilt_between_two_attempts_is_judged_anew(
+    run: Run, image: str, rebuilt: Any, client: Any
+) -> None:
+    text = manifest("taskgate-test/moving:1", "one")
+    argv = run.argv(text, "--agent=sh -c 'echo at work; sleep 3; exit 75'")
+    process = subprocess.Popen(argv, cwd=run.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        assert _agents(client, process.pid, "taskgate-test/moving:1")
+        rebuilt()
+    finally:
+        output = process.communicate(timeout=100)[0]
+    assert run.done(["true"]).told() == {"one": "SKIP (validation failed)"} and process.returncode == 0, output
+    assert "git_available" in output and not list(run.out.glob("one*"))
+
+
+def test_an_image_that_is_rebuilt_during_a_run_is_judged_anew(run: Run, image: str, rebuilt: Any, client: Any) -> None:
+    text = manifest(image, "slow-4-1", "good-1")
+    text = text.replace(f"good-1, image: '{image}'", "good-1, image: taskgate-test/moving:1")
+    assert run(text, "--only=good-1").told() == {"good-1": "done"}
+    process = subprocess.Popen(run.argv(text, "-j1"), cwd=run.folder, stdout=subprocess.PIPE, text=True)
+    try:
+        # The engine was asked for what it has by now.
+        assert _agents(client, process.pid, image)
+        rebuilt()
+    finally:
+        output = process.communicate(timeout=100)[0]
+    told = run.done(["true"]).told()
+    assert told == {"slow-4-1": "done", "good-1": "SKIP (validation failed)"}, output
+
+
+def test_an_agent_is_put_on_the_image_that_was_judged(tmp_path: Path) -> None:
+    """Without a pull of its own, which could bring another one."""
+    asked: list[Task] = []
+
+    def image(task: Task) -> Image:
+        asked.append(task)
+        return Image("sha256:new", "linux/amd64", "", {}, False)
+
+    attempt = Attempt(
+        SimpleNamespace(image=image),  # type: ignore[arg-type]
+        Task("one", "x:1", pull="always", agent=Agent(run=("agent",))),
+        RunSpec(),
+        tmp_path,
+        digest="sha256:old",
+        session="s",
+        placement=None,
+        prover=None,  # type: ignore[arg-type]
+        stopping=threading.Event(),
+        starting=threading.Semaphore(1),
+    )
+    with pytest.raises(ImageChanged, match="x:1 is sha256:new now, and sha256:old was judged"):
+        attempt.run()
+    assert [task.pull for task in asked] == ["missing"]
 
 
 def test_budget_and_limits(run: Run, image: str) -> None:
@@ -318,7 +389,7 @@ def test_a_stopped_run(run: Run, image: str, client: Any, number: signal.Signals
     assert states["good-1"] == "done" and set(states.values()) == {"done", "never started"}, output
     assert not list(run.out.glob(".running/*"))
     # The same command goes on.
-    text = (run.folder / "m.yaml").read_text().replace("agent_run", "agent_run")
+    text = (run.folder / "m.yaml").read_text()
     ran = run(text, "--only=good-1", "--only=good-2")
     assert ran.status == 0 and ran.told()["good-1"] == "SKIP (done)"
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ import requests
 
 from taskgate.harness import faults, files
 from taskgate.harness.container import Container, open_container
-from taskgate.harness.engine import Engine
+from taskgate.harness.engine import Engine, Image
 from taskgate.harness.errors import (
     AgentFailed,
+    ImageChanged,
     InfraError,
     Interrupted,
     IsolationError,
@@ -59,7 +60,10 @@ class Outcome:
 
 
 class Attempt:
-    """Runs the agent on `task` and leaves its files in `folder`, a folder of this attempt alone."""
+    """Runs the agent on `task` and leaves its files in `folder`, a folder of this attempt alone.
+
+    `digest`: of the image as it was judged; on another one no agent is put.
+    """
 
     def __init__(
         self,
@@ -68,6 +72,7 @@ class Attempt:
         spec: RunSpec,
         folder: Path,
         *,
+        digest: str | None,
         session: str,
         placement: Placement | None,
         prover: Prover,
@@ -76,7 +81,7 @@ class Attempt:
     ) -> None:
         self.engine, self.task, self.spec, self.folder = engine, task, spec, folder
         self.agent, self.budget = spec.agent_of(task), spec.budget_of(task)
-        self._session, self._placement, self._prover = session, placement, prover
+        self._digest, self._session, self._placement, self._prover = digest, session, placement, prover
         self._stopping, self._starting = stopping, starting
         self._room: Room | None = None
         self._container: Container | None = None
@@ -85,7 +90,7 @@ class Attempt:
         self.outcome = Outcome("infra")
 
     def run(self) -> Outcome:
-        """The outcome. Raises InfraError where nothing is known of the agent, Interrupted."""
+        """The outcome. Raises InfraError where nothing is known of the agent, ImageChanged, Interrupted."""
         log = LogFile(self.folder / LOG, self.spec.secrets)
         try:
             with self._starting:
@@ -117,9 +122,9 @@ class Attempt:
     # The container.
 
     def _set_up(self) -> None:
-        """A started container, proven and joined to the relay as the task asks. Raises InfraError, AgentFailed."""
+        """A started container, proven and joined to the relay as the task asks. Raises InfraError, ImageChanged."""
         seconds = (self.budget.seconds or UNLIMITED_SECONDS) + MARGIN_SECONDS
-        image = self._image = self.engine.image(self.task)
+        image = self._image = self._judged()
         self.outcome.digest = image.digest
         if self.agent.server or self.spec.endpoint:
             self._room = Room(
@@ -149,6 +154,14 @@ class Attempt:
             self._prove(self._container)
         if self._room:
             self._room.join(self._container)
+
+    def _judged(self) -> Image:
+        """The image that was judged. Raises ImageChanged, ImageNotFound, PlatformUnavailable, InfraError."""
+        # The gate has pulled: what the registry has by now nobody has looked at.
+        image = self.engine.image(replace(self.task, pull="missing") if self.task.pull == "always" else self.task)
+        if image.digest != self._digest:
+            raise ImageChanged(f"{self.task.image} is {image.digest} now, and {self._digest} was judged")
+        return image
 
     def _prove(self, container: Container) -> None:
         """That it is cut off, with the evidence kept whatever it says. Raises IsolationError, NoSpace."""
