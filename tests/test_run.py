@@ -358,6 +358,27 @@ def test_submissions_and_inputs(run: Run, image: str) -> None:
     assert again.told()["submits-2"] == "SKIP (done)"
 
 
+def test_files_that_the_image_brings_are_not_the_agents(run: Run, image: str, client: Any) -> None:
+    """As in one that was made of the container of an earlier attempt."""
+    document = json.dumps({"task_id": "one", "steps": [1], "model_patch": "a patch"})
+    lines = [f"FROM {image}"]
+    for folder in ("/.taskgate-out", "/.taskgate-in"):
+        lines += [f"RUN mkdir {folder} && echo '{document}' | tee {folder}/trajectory.json >{folder}/prediction.json"]
+    lines += ["RUN tar czf /testbed/out.tgz -C /testbed src"]
+    used = images.build(client, "taskgate-test/used:1", "\n".join(lines))
+    text = manifest(
+        used, "one", "{id: good-1, submission: /testbed/out.tgz}", "{id: submits-1, submission: /testbed/out.tgz}"
+    )
+    ran = run(text, "--agent=sh -c 'test $1 != one || exit 1; agent_run $1' x")
+    assert ran.told() == {"one": "failed", "good-1": "failed", "submits-1": "done"}, ran.output
+    assert "status 1: there is no trajectory.json" in ran.result("one")["reason"]
+    assert "there is no out.tgz, which the task asks for: the agent has not written" in ran.result("good-1")["reason"]
+    (run.folder / "in/one").mkdir(parents=True)
+    (run.folder / "in/one/problem.txt").write_text("")
+    ran = run(text, "--only=one", "--inputs=in", "--agent=sh -c 'echo inputs: $(ls $TASKGATE_IN)'")
+    assert (run.out / "one/agent.log").read_text() == "inputs: problem.txt\n"
+
+
 def test_odd_ids(run: Run, image: str) -> None:
     ids = ["good-a/b", "good-%2F", "good-" + "x" * 400, "good-ü 1", ".good-hidden", "journal.jsonl"]
     ran = run(manifest(image, *[f"{{id: '{task}'}}" for task in ids]), "-j3")

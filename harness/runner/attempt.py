@@ -29,7 +29,8 @@ from taskgate.harness.isolation.proof import Evidence, Prover
 from taskgate.harness.isolation.room import Room
 from taskgate.harness.runner import collection
 from taskgate.harness.runner.completion import Unfinished
-from taskgate.harness.runner.equipment import described, environment, equip, submission_of
+from taskgate.harness.runner.equipment import described, environment, equip
+from taskgate.harness.runner.folders import Folders
 from taskgate.harness.runner.logfile import LogFile
 from taskgate.harness.runner.program import Program
 from taskgate.harness.runner.results import ISOLATION, LOG
@@ -83,6 +84,9 @@ class Attempt:
         self.agent, self.budget = spec.agent_of(task), spec.budget_of(task)
         self._digest, self._session, self._placement, self._prover = digest, session, placement, prover
         self._stopping, self._starting = stopping, starting
+        self._folders = Folders.fresh(task, spec)
+        # What the image has in the place of the submission.
+        self._stood: dict[str, Any] | None = None
         self._room: Room | None = None
         self._container: Container | None = None
         self._deadline: float | None = None
@@ -145,7 +149,7 @@ class Attempt:
                 seconds=seconds,
                 placement=self._placement,
                 binds=_binds(self._placement, self._room),
-                prepare=lambda made: equip(self.engine, made, self.spec.inputs_of(self.task)),
+                prepare=self._equip,
             )
         except StartFailed as error:
             # The gate has seen it start.
@@ -162,6 +166,10 @@ class Attempt:
         if image.digest != self._digest:
             raise ImageChanged(f"{self.task.image} is {image.digest} now, and {self._digest} was judged")
         return image
+
+    def _equip(self, made: Container) -> None:
+        equip(self.engine, made, self._folders, self.spec.inputs_of(self.task))
+        self._stood = collection.standing(self.engine, made, self._folders)
 
     def _prove(self, container: Container) -> None:
         """That it is cut off, with the evidence kept whatever it says. Raises IsolationError, NoSpace."""
@@ -241,7 +249,7 @@ class Attempt:
 
     def _hand_over(self, client: Client, log: LogFile) -> None:
         """One POST, or the driver's work."""
-        task = described(self.task, self.spec, self.budget)
+        task = described(self.task, self.budget, self._folders)
         if self.spec.driver:
             status = drive(
                 self.spec.driver,
@@ -276,7 +284,7 @@ class Attempt:
             self.engine,
             self._container,
             (bundle.program(argv[0], self._container.exists), *argv[1:]) if bundle else argv,
-            environment=environment(self.task, self.spec, self._image, self.budget, bundle, room),
+            environment=environment(self.task, self.spec, self._image, self.budget, self._folders, bundle, room),
             workdir=self.task.start_dir,
             log=log,
         )
@@ -345,13 +353,14 @@ class Attempt:
         """Fetch its files. Raises Unfinished, TransferError, InfraError."""
         assert self._container is not None
         self._end()
-        submission = submission_of(self.task)
-        self.outcome.artifacts = collection.collect(self.engine, self._container, self.folder, submission)
+        self.outcome.artifacts = collection.collect(
+            self.engine, self._container, self.folder, self._folders, self._stood
+        )
 
     def _inspect(self) -> None:
         """Are its files what makes a task done? Raises Unfinished."""
         try:
-            collection.inspect(self.folder, self.task.id, submission_of(self.task))
+            collection.inspect(self.folder, self.task.id, self._folders.submission, self._stood)
         except Unfinished as error:
             status, stopped = self.outcome.exit_status, self.outcome.stopped
             why = f"the agent {stopped}" if stopped else f"the agent ended with status {status}" if status else ""
