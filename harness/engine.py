@@ -14,9 +14,19 @@ import docker
 import docker.errors
 
 from taskgate.harness import faults
-from taskgate.harness.errors import EngineTimeout, EngineUnavailable, ImageNotFound, InfraError, RegistryError
+from taskgate.harness.errors import (
+    EngineTimeout,
+    EngineUnavailable,
+    ImageNotFound,
+    InfraError,
+    RegistryError,
+    TaskgateError,
+    Unresolved,
+)
 from taskgate.harness.hosts import find_engine
 from taskgate.harness.locks import pull_slot
+from taskgate.harness.registries.client import Client
+from taskgate.harness.registries.reference import Reference
 from taskgate.harness.task import Task
 
 CALL_SECONDS = 60
@@ -83,6 +93,7 @@ class Engine:
         self.platform = platform(about.get("Os"), about.get("Arch"))
         self._listing = listing
         self._digests: dict[str, str | None] | None = None
+        self._registries: dict[str, Client] = {}
 
     def close(self) -> None:
         self.api.close()
@@ -134,11 +145,14 @@ class Engine:
             return found
         if task.pull == "never":
             raise ImageNotFound(f"{task.image} is not on the engine, and `pull` is never")
-        with pull_slot(self.url, task.image, self.pulls):
-            # Another worker may have brought it while this one waited.
-            if task.pull != "always" and (found := self.local(task.image)):
-                return found
-            self._pull(task.image, task.platform)
+        try:
+            with pull_slot(self.url, task.image, self.pulls):
+                # Another worker may have brought it while this one waited.
+                if task.pull != "always" and (found := self.local(task.image)):
+                    return found
+                self._pull(task.image, task.platform)
+        except Unresolved as error:
+            raise self._resolved(task.image, error) from error
         if found := self.local(task.image):
             return found
         raise InfraError(f"{task.image} was pulled, but the engine doesn't find it")
@@ -187,6 +201,17 @@ class Engine:
             raise
         finally:
             self.api.silence = None
+
+    def _resolved(self, reference: str, error: Unresolved) -> TaskgateError:
+        """What it is, by the words of the registry itself. Raises ImageNotFound for what can't be a name."""
+        asked = Reference.parse(reference)
+        client = self._registries.setdefault(asked.registry, Client(asked.registry))
+        try:
+            if client.exists(asked):
+                return error
+        except RegistryError as unclear:
+            return RegistryError(f"{error}; asked whether it said so: {unclear}")
+        return ImageNotFound(f"the registry has no such image: {error}")
 
     def containers(self, label: str) -> Iterator[tuple[str, dict[str, str]]]:
         """The ids and labels of all containers that carry `label`, running or not."""

@@ -80,6 +80,10 @@ class RegistryError(InfraError):
     """The registry refused or failed: 401, 403, 429, 5xx, a broken transfer."""
 
 
+class Unresolved(RegistryError):
+    """The engine was told that there is no such image, and doesn't tell whether the registry itself said so."""
+
+
 class NoSpace(InfraError):
     """A disk of the host is full."""
 
