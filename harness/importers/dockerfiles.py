@@ -8,12 +8,14 @@ from typing import Any
 
 from taskgate.harness import document
 from taskgate.harness.importers.importer import Build, Source
+from taskgate.harness.importers.services import Service
 
 COMPOSE = ("docker-compose.yaml", "docker-compose.yml", "compose.yaml", "compose.yml")
 
 
-def find(source: Source, folder: Path, service: str) -> tuple[Build | str, str | None]:
-    """How the image of a folder's main service is made, or its name; and the work directory, as far as it is known.
+def find(source: Source, folder: Path, service: str) -> tuple[Build | str, dict[str, Any]]:
+    """How the image of a folder's main service is made, or its name; and what else is told of it, as a manifest's
+    fields.
 
     `service`: what the service is called where there are several. Raises UsageError.
     """
@@ -22,10 +24,10 @@ def find(source: Source, folder: Path, service: str) -> tuple[Build | str, str |
             return _composed(source, folder, folder / name, service)
     if not (folder / "Dockerfile").is_file():
         raise source.fail("there is neither an image, nor a Dockerfile, nor a docker-compose.yaml", file=folder)
-    return Build(folder), workdir_of(folder / "Dockerfile")
+    return Build(folder), _workdir(folder / "Dockerfile")
 
 
-def _composed(source: Source, folder: Path, file: Path, wanted: str) -> tuple[Build | str, str | None]:
+def _composed(source: Source, folder: Path, file: Path, wanted: str) -> tuple[Build | str, dict[str, Any]]:
     told = document.plain_yaml(file)
     services = told.get("services") if isinstance(told, dict) else None
     if not isinstance(services, dict) or not services:
@@ -36,17 +38,16 @@ def _composed(source: Source, folder: Path, file: Path, wanted: str) -> tuple[Bu
     service = services[name] or {}
     if not isinstance(service, dict):
         raise source.fail("must be a mapping", file=file, field=f"services.{name}")
-    workdir = service.get("working_dir")
-    workdir = workdir if isinstance(workdir, str) and workdir.startswith("/") else None
+    fields = Service(source, file, name, service).fields()
     image, build = service.get("image"), service.get("build")
     if build is None:
         if isinstance(image, str) and "$" not in image:
-            return image, workdir
+            return image, fields
         if not (folder / "Dockerfile").is_file():
             raise source.fail("names no image, and there is no Dockerfile", file=file, field=f"services.{name}.image")
         build = "."
     made = _build(source, folder, file, name, {"context": build} if isinstance(build, str) else build)
-    return made, workdir or workdir_of(made.context / made.dockerfile)
+    return made, {**_workdir(made.context / made.dockerfile), **fields}
 
 
 def _build(source: Source, folder: Path, file: Path, name: str, told: Any) -> Build:
@@ -75,9 +76,9 @@ def _build(source: Source, folder: Path, file: Path, name: str, told: Any) -> Bu
     return Build(context, dockerfile, given, target if isinstance(target, str) else None)
 
 
-def workdir_of(dockerfile: Path) -> str | None:
+def _workdir(dockerfile: Path) -> dict[str, Any]:
     """The last WORKDIR, if it says all by itself."""
     text = document.glimpse(dockerfile, 1 << 20)
     found = re.findall(r"^[ \t]*WORKDIR[ \t]+(\S+)[ \t]*$", text, re.I | re.M)
     last = found[-1].strip("\"'") if found else ""
-    return last if last.startswith("/") and "$" not in last else None
+    return {"workdir": last} if last.startswith("/") and "$" not in last else {}

@@ -63,13 +63,12 @@ def _row(source: Source, folder: Path, file: Path, told: dict[str, Any], name: s
     if mode not in NETWORKS:
         raise source.fail(f"must be one of {', '.join(NETWORKS)}", file=file, field="environment.network_mode")
     image, build = at("environment", "docker_image", str), None
-    workdir = at("environment", "workdir", str)
+    inner: dict[str, Any] = {}
     if image is None:
         # A link could make a context of all that is above.
         if (folder / "environment").is_symlink():
             raise source.fail("must be a folder of the task's own", file=folder / "environment")
         build, inner = dockerfiles.find(source, folder / "environment", "main")
-        workdir = workdir or inner
         image = build if isinstance(build, str) else None
     env = at("environment", "env", dict) or {}
     # What is taken from the host at run time may be a secret: a run passes it with --secret.
@@ -77,11 +76,13 @@ def _row(source: Source, folder: Path, file: Path, told: dict[str, Any], name: s
     fields = {
         "id": name,
         "repo_path": None,
-        "workdir": workdir,
-        "network": NETWORKS[mode],
-        "user": _as_text(at("agent", "user", str, int)),
-        "env": env,
-        "limits": _known(
+        "workdir": at("environment", "workdir", str) or inner.get("workdir"),
+        # What either closes is closed.
+        "network": inner.get("network") or NETWORKS[mode],
+        "user": _as_text(at("agent", "user", str, int)) or inner.get("user"),
+        "env": {**inner.get("env", {}), **env},
+        "limits": inner.get("limits", {})
+        | _known(
             cpus=at("environment", "cpus", int, float),
             memory=_mib(
                 source, file, "memory_mb", at("environment", "memory_mb", int), at("environment", "memory", str)
