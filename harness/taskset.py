@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from taskgate.harness import document, manifest
 from taskgate.harness.errors import UsageError
 from taskgate.harness.importers import importer
-from taskgate.harness.importers.importer import Build, Row, Source
+from taskgate.harness.importers.importer import Row, Source
 from taskgate.harness.task import Task
-
-
-@dataclass(frozen=True, slots=True)
-class Unbuilt:
-    """A task that brings a Dockerfile; its `row` has no image yet."""
-
-    row: Row
-    build: Build
 
 
 def load(text: str, *, format: str | None = None, defaults: str | None = None, base: Path | None = None) -> list[Task]:

@@ -17,10 +17,14 @@ from typing import Any
 import pytest
 
 from examples import images
+from taskgate.harness.cache import VerdictCache
 from taskgate.harness.engine import Image
-from taskgate.harness.errors import ImageChanged
+from taskgate.harness.errors import ImageChanged, ImageNotFound, PlatformUnavailable
 from taskgate.harness.runner.attempt import Attempt
+from taskgate.harness.runner.results import Results
+from taskgate.harness.runner.runner import Runner
 from taskgate.harness.runner.spec import RunSpec
+from taskgate.harness.skiplist import open_skip_list
 from taskgate.harness.task import Agent, Task
 from tests import running
 from tests.running import Run, manifest
@@ -184,6 +188,19 @@ def test_an_image_that_is_rebuilt_during_a_run_is_judged_anew(run: Run, image: s
         output = process.communicate(timeout=100)[0]
     told = run.done(["true"]).told()
     assert told == {"slow-4-1": "done", "good-1": "SKIP (validation failed)"}, output
+
+
+@pytest.mark.parametrize("error", [ImageNotFound("it is gone"), PlatformUnavailable("not for this platform")])
+def test_an_image_that_cannot_be_pulled_any_more_is_the_gates_to_judge(tmp_path: Path, error: Exception) -> None:
+    def image(task: Task) -> Image:
+        raise error
+
+    gate = SimpleNamespace(engine=SimpleNamespace(image=image))
+    runner = Runner(
+        [], RunSpec(), Results(tmp_path), session="s", stations=[], jobs=1, stopping=threading.Event(),
+        cache=VerdictCache(tmp_path / "cache.jsonl", None), skip_list=open_skip_list(str(tmp_path / "list")),
+    )  # fmt: skip
+    assert runner._already(Task("one", "x:1", pull="always"), gate, "config") is None  # type: ignore[arg-type]
 
 
 def test_an_agent_is_put_on_the_image_that_was_judged(tmp_path: Path) -> None:

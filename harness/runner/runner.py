@@ -15,7 +15,15 @@ from pathlib import Path
 from taskgate.harness import files
 from taskgate.harness.cache import VerdictCache
 from taskgate.harness.engine import Engine
-from taskgate.harness.errors import EngineUnavailable, ImageChanged, InfraError, Interrupted, TaskgateError
+from taskgate.harness.errors import (
+    EngineUnavailable,
+    ImageChanged,
+    ImageNotFound,
+    InfraError,
+    Interrupted,
+    PlatformUnavailable,
+    TaskgateError,
+)
 from taskgate.harness.files import Lines
 from taskgate.harness.gate import Gate
 from taskgate.harness.runner import completion
@@ -244,10 +252,13 @@ class Runner:
         if self._redo:
             return None
         # An image that is not here can't be another build than the one that was used, as far as is known.
-        digest = gate.engine.image(task).digest if task.pull == "always" else gate.engine.digest(task.image)
         try:
+            digest = gate.engine.image(task).digest if task.pull == "always" else gate.engine.digest(task.image)
             completion.check(self._results, task.id, digest=digest, config=config)
             return Ended(task, SKIP_DONE, config=config)
+        except (ImageNotFound, PlatformUnavailable):
+            # What that means is the gate's to say.
+            return None
         except completion.Unfinished:
             told = self._results.result(task.id)
         if self._keep_failed and told and told.get("status") == FAILED and told.get("config") == config:
