@@ -268,6 +268,13 @@ def test_what_a_compose_file_says_is_judged_by(tmp_path: Path) -> None:
     (task,) = taskset.load(str(tmp_path / "harbor"))
     assert (task.user, task.network, task.env["FOO"], task.env["PRICE"]) == ("agent", "none", "own", "$5")
     assert (task.limits.cpus, task.limits.memory) == (0.5, 64 << 20)
+    # Also beside an image that Harbor names itself, unless it is of other services alone.
+    (folder / "task.toml").write_text('[environment]\ndocker_image = "own/image:1"\n')
+    (task,) = taskset.load(str(tmp_path / "harbor"))
+    assert (task.image, task.user, task.network) == ("own/image:1", "1234", "none")
+    (folder / "environment/docker-compose.yaml").write_text(service)
+    (task,) = taskset.load(str(tmp_path / "harbor"))
+    assert (task.image, task.user, task.network) == ("own/image:1", None, "bridge")
 
 
 def test_the_engine(client: Any, sound: str, gate: Gate) -> None:

@@ -6,10 +6,12 @@ import contextlib
 import json
 import os
 import pty
+import secrets
 import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -151,39 +153,55 @@ def test_another_runs_results(run: Run, image: str, client: Any) -> None:
     assert run(manifest(other, "good-1")).told() == {"good-1": "done"}
 
 
+class Moving:
+    """A second name of an image, which `rebuild` gives to another build: one without git."""
+
+    def __init__(self, client: Any, image: str) -> None:
+        self._client, self._tag = client, secrets.token_hex(4)
+        self.name = f"taskgate-test/moving:{self._tag}"
+        self._lost = images.build(client, "taskgate-test/without-git:1", f"FROM {image}\nRUN rm /usr/bin/git")
+        self._point(image)
+
+    def _point(self, image: str) -> None:
+        assert self._client.images.get(image).tag("taskgate-test/moving", self._tag)
+
+    def rebuild(self) -> None:
+        self._point(self._lost)
+
+
 @pytest.fixture
-def rebuilt(client: Any, image: str) -> Any:
-    """Gives the run's image a second name, under which `rebuilt()` makes it another build: one without git."""
-    lost = images.build(client, "taskgate-test/without-git:1", f"FROM {image}\nRUN rm /usr/bin/git")
-    assert client.images.get(image).tag("taskgate-test/moving", "1")
-    yield lambda: client.images.get(lost).tag("taskgate-test/moving", "1")
-    client.images.remove("taskgate-test/moving:1")
+def moving(client: Any, image: str) -> Iterator[Moving]:
+    made = Moving(client, image)
+    yield made
+    client.images.remove(made.name)
 
 
 def test_an_image_that_is_rebuilt_between_two_attempts_is_judged_anew(
-    run: Run, image: str, rebuilt: Any, client: Any
+    run: Run, image: str, moving: Moving, client: Any
 ) -> None:
-    text = manifest("taskgate-test/moving:1", "one")
+    text = manifest(moving.name, "one")
     argv = run.argv(text, "--agent=sh -c 'echo at work; sleep 3; exit 75'")
     process = subprocess.Popen(argv, cwd=run.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        assert _agents(client, process.pid, "taskgate-test/moving:1")
-        rebuilt()
+        assert _agents(client, process.pid, moving.name)
+        moving.rebuild()
     finally:
         output = process.communicate(timeout=100)[0]
     assert run.done(["true"]).told() == {"one": "SKIP (validation failed)"} and process.returncode == 0, output
     assert "git_available" in output and not list(run.out.glob("one*"))
 
 
-def test_an_image_that_is_rebuilt_during_a_run_is_judged_anew(run: Run, image: str, rebuilt: Any, client: Any) -> None:
+def test_an_image_that_is_rebuilt_during_a_run_is_judged_anew(
+    run: Run, image: str, moving: Moving, client: Any
+) -> None:
     text = manifest(image, "slow-4-1", "good-1")
-    text = text.replace(f"good-1, image: '{image}'", "good-1, image: taskgate-test/moving:1")
+    text = text.replace(f"good-1, image: '{image}'", f"good-1, image: '{moving.name}'")
     assert run(text, "--only=good-1").told() == {"good-1": "done"}
     process = subprocess.Popen(run.argv(text, "-j1"), cwd=run.folder, stdout=subprocess.PIPE, text=True)
     try:
         # The engine was asked for what it has by now.
         assert _agents(client, process.pid, image)
-        rebuilt()
+        moving.rebuild()
     finally:
         output = process.communicate(timeout=100)[0]
     told = run.done(["true"]).told()

@@ -19,27 +19,47 @@ def find(source: Source, folder: Path, service: str) -> tuple[Build | str, dict[
 
     `service`: what the service is called where there are several. Raises UsageError.
     """
-    for name in COMPOSE:
-        if (folder / name).is_file():
-            return _composed(source, folder, folder / name, service)
+    if file := _compose_file(folder):
+        return _composed(source, folder, file, service)
     if not (folder / "Dockerfile").is_file():
         raise source.fail("there is neither an image, nor a Dockerfile, nor a docker-compose.yaml", file=folder)
     return Build(folder), _workdir(folder / "Dockerfile")
 
 
-def _composed(source: Source, folder: Path, file: Path, wanted: str) -> tuple[Build | str, dict[str, Any]]:
+def fields_of(source: Source, folder: Path, service: str) -> dict[str, Any]:
+    """What a compose file, where there is one, tells of a service beside its image. Raises UsageError."""
+    file = _compose_file(folder)
+    services = _services(source, file) if file else {}
+    return _service(source, file, services, service).fields() if file and service in services else {}
+
+
+def _compose_file(folder: Path) -> Path | None:
+    return next((folder / name for name in COMPOSE if (folder / name).is_file()), None)
+
+
+def _services(source: Source, file: Path) -> dict[str, Any]:
     told = document.plain_yaml(file)
     services = told.get("services") if isinstance(told, dict) else None
     if not isinstance(services, dict) or not services:
         raise source.fail("must be a mapping of services", file=file, field="services")
+    return services
+
+
+def _service(source: Source, file: Path, services: dict[str, Any], name: str) -> Service:
+    told = services[name] or {}
+    if not isinstance(told, dict):
+        raise source.fail("must be a mapping", file=file, field=f"services.{name}")
+    return Service(source, file, name, told)
+
+
+def _composed(source: Source, folder: Path, file: Path, wanted: str) -> tuple[Build | str, dict[str, Any]]:
+    services = _services(source, file)
     name = wanted if wanted in services else next(iter(services))
     if wanted not in services and len(services) > 1:
         raise source.fail(f"which service is the task's? None is called {wanted}", file=file, field="services")
-    service = services[name] or {}
-    if not isinstance(service, dict):
-        raise source.fail("must be a mapping", file=file, field=f"services.{name}")
-    fields = Service(source, file, name, service).fields()
-    image, build = service.get("image"), service.get("build")
+    service = _service(source, file, services, name)
+    fields = service.fields()
+    image, build = service.told.get("image"), service.told.get("build")
     if build is None:
         if isinstance(image, str) and "$" not in image:
             return image, fields
