@@ -23,8 +23,6 @@ from benchmarks import figures, ways  # noqa: E402
 from examples import images  # noqa: E402
 from taskgate.harness.task import Agent, Task  # noqa: E402
 
-GOALS = {"plain": 4.0, "container-structure-test": 5.0, "pytest-testinfra": 3.0}
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -30,7 +30,7 @@ LINKS = 8
 
 
 def stat(api: Any, container: str, path: str) -> dict[str, Any] | None:
-    """What the engine says of a path: `name`, `size`, `mode` (Go's bits), `linkTarget`; None where nothing is.
+    """What the engine says of a path: `name`, `size`, `mode` (Go's bits), `mtime`, `linkTarget`; None where nothing is.
 
     Raises InfraError, also for a path that can't be resolved (a loop of links).
     """

@@ -1,6 +1,7 @@
 """`taskgate`: what is not pytest's to do.
 
-Exit status as the gate's: 0 all well, 1 some image is broken, 4 a mistake in what was given, 10 infra.
+Exit status: 0 all well · 1 some image is broken (`merge`, `inject`), some agent failed (`run`, `status`), some build
+failed (`build`) · 4 a mistake in what was given · 10 infra · 130 interrupted · 141 nobody reads the output any more.
 """
 
 from __future__ import annotations
@@ -25,12 +26,17 @@ class Parser(argparse.ArgumentParser):
         self.exit(MISTAKE, f"{self.prog}: {message}\n")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="taskgate", description="A gate in front of AI-agent evaluations.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    made = Parser(prog="taskgate", description="A gate in front of AI-agent evaluations.")
+    commands = made.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     for command in (manifest, build, run, status, merge, runtime, inject):
         command.add(commands)
-    given = parser.parse_args(argv)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    given = parser().parse_args(argv)
     act: Callable[[argparse.Namespace], int] = given.run
     try:
         return act(given)

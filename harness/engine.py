@@ -14,9 +14,19 @@ import docker
 import docker.errors
 
 from taskgate.harness import faults
-from taskgate.harness.errors import EngineTimeout, EngineUnavailable, ImageNotFound, InfraError, RegistryError
+from taskgate.harness.errors import (
+    EngineTimeout,
+    EngineUnavailable,
+    ImageNotFound,
+    InfraError,
+    RegistryError,
+    TaskgateError,
+    Unresolved,
+)
 from taskgate.harness.hosts import find_engine
 from taskgate.harness.locks import pull_slot
+from taskgate.harness.registries.client import Client
+from taskgate.harness.registries.reference import Reference
 from taskgate.harness.task import Task
 
 CALL_SECONDS = 60
@@ -60,9 +70,12 @@ class _Client(docker.APIClient):
 
 
 class Engine:
-    """One engine, as one process uses it. Not thread-safe: one per worker."""
+    """One engine, as one process uses it. Not thread-safe: one per worker.
 
-    def __init__(self, url: str | None = None, *, pulls: int = 3) -> None:
+    `listing`: digests come out of one listing of all images, which is as old as the first question.
+    """
+
+    def __init__(self, url: str | None = None, *, pulls: int = 3, listing: bool = True) -> None:
         host = find_engine(url)
         self.url = host.url
         with faults.translated(f"connecting to {host.url}"):
@@ -78,7 +91,9 @@ class Engine:
         # Docker fetches a layer that two images share once, Podman twice.
         self.pulls = 1 if self.podman else pulls
         self.platform = platform(about.get("Os"), about.get("Arch"))
-        self._digests: dict[str, str] | None = None
+        self._listing = listing
+        self._digests: dict[str, str | None] | None = None
+        self._registries: dict[str, Client] = {}
 
     def close(self) -> None:
         self.api.close()
@@ -91,10 +106,25 @@ class Engine:
             return False
 
     def digest(self, reference: str) -> str | None:
-        """The digest of a local image out of one listing for the whole run; None where that doesn't tell."""
-        if self._digests is None:
-            self._digests = {full_name(tag): digest for tag, digest in self._named()}
-        return self._digests.get(full_name(reference))
+        """The digest of a local image, without a question of its own where the listing tells; None where the engine
+        has none of that name. Raises InfraError."""
+        name = full_name(reference, localhost=self.podman)
+        if self._listing:
+            if self._digests is None:
+                self._digests = self._listed()
+            # Two images may have that name on Podman: the engine knows which one it would take.
+            if name not in self._digests or self._digests[name]:
+                return self._digests.get(name)
+        found = self.local(reference)
+        return found.digest if found else None
+
+    def _listed(self) -> dict[str, str | None]:
+        """Digests by name; None for a name of several images."""
+        listed: dict[str, str | None] = {}
+        for tag, digest in self._named():
+            name = full_name(tag, localhost=self.podman)
+            listed[name] = digest if listed.get(name, digest) == digest else None
+        return listed
 
     def tags(self) -> list[str]:
         """The names of all local images that have one. Raises InfraError."""
@@ -115,11 +145,14 @@ class Engine:
             return found
         if task.pull == "never":
             raise ImageNotFound(f"{task.image} is not on the engine, and `pull` is never")
-        with pull_slot(self.url, task.image, self.pulls):
-            # Another worker may have brought it while this one waited.
-            if task.pull != "always" and (found := self.local(task.image)):
-                return found
-            self._pull(task.image, task.platform)
+        try:
+            with pull_slot(self.url, task.image, self.pulls):
+                # Another worker may have brought it while this one waited.
+                if task.pull != "always" and (found := self.local(task.image)):
+                    return found
+                self._pull(task.image, task.platform)
+        except Unresolved as error:
+            raise self._resolved(task.image, error) from error
         if found := self.local(task.image):
             return found
         raise InfraError(f"{task.image} was pulled, but the engine doesn't find it")
@@ -168,6 +201,17 @@ class Engine:
             raise
         finally:
             self.api.silence = None
+
+    def _resolved(self, reference: str, error: Unresolved) -> TaskgateError:
+        """What it is, by the words of the registry itself. Raises ImageNotFound for what can't be a name."""
+        asked = Reference.parse(reference)
+        client = self._registries.setdefault(asked.registry, Client(asked.registry))
+        try:
+            if client.exists(asked):
+                return error
+        except RegistryError as unclear:
+            return RegistryError(f"{error}; asked whether it said so: {unclear}")
+        return ImageNotFound(f"the registry has no such image: {error}")
 
     def containers(self, label: str) -> Iterator[tuple[str, dict[str, str]]]:
         """The ids and labels of all containers that carry `label`, running or not."""
@@ -249,8 +293,9 @@ def _split(reference: str) -> tuple[str, str]:
     return reference, "latest"
 
 
-def full_name(reference: str) -> str:
-    """One spelling for one image: `docker.io/library/x:latest`, `library/x` and `x`, and Podman's `localhost/x`."""
-    name = re.sub(r"^(?:docker\.io|localhost)/", "", reference)
+def full_name(reference: str, *, localhost: bool = True) -> str:
+    """One spelling for one image: `docker.io/library/x:latest`, `library/x` and `x`; with `localhost` also
+    `localhost/x`, which is what Podman calls an `x` that was built there, and another image to Docker."""
+    name = re.sub(r"^(?:docker\.io|localhost)/" if localhost else r"^docker\.io/", "", reference)
     name = name.removeprefix("library/")
     return name if "@" in name or ":" in name.rpartition("/")[2] else f"{name}:latest"

@@ -40,6 +40,10 @@ class ImageNotFound(ImageError):
     """The registry (or, with `pull: never`, the engine) answered that there is no such image."""
 
 
+class ImageChanged(TaskgateError):
+    """The image's name stands for another build now than the one that was judged."""
+
+
 class PlatformUnavailable(TaskgateError):
     """This host can't run the image: the verdict is `incompatible`."""
 
@@ -75,6 +79,10 @@ class EngineTimeout(InfraError):
 
 class RegistryError(InfraError):
     """The registry refused or failed: 401, 403, 429, 5xx, a broken transfer."""
+
+
+class Unresolved(RegistryError):
+    """The engine was told that there is no such image, and doesn't tell whether the registry itself said so."""
 
 
 class NoSpace(InfraError):

@@ -25,16 +25,16 @@ from taskgate.harness.errors import (
     RegistryError,
     StartFailed,
     TaskgateError,
+    Unresolved,
 )
 
 DENIED = "permission denied: this user may not use the engine (is it in the engine's group, such as `docker`?)"
 NO_SPACE = re.compile(r"no space left on device|disk quota exceeded|\bENOSPC\b", re.I)
 
-# Said by a registry that answered (Docker's words, containerd's, Podman's).
-NOT_FOUND = re.compile(
-    r"manifest unknown|name unknown|repository name not known to registry|failed to resolve reference .*: not found",
-    re.I,
-)
+# Said by a registry that answered.
+NOT_FOUND = re.compile(r"manifest unknown|name unknown|repository name not known to registry", re.I)
+# containerd's, of every 404: the registry's, or that of a gateway before one that is down.
+SOME_404 = re.compile(r"failed to resolve reference .*: not found", re.I | re.S)
 REFUSED = re.compile(r"unauthorized|denied|docker login|\b429\b|too ?many", re.I)
 NO_PLATFORM = re.compile(
     r"no matching manifest for|does not match the specified platform|cannot be used on this platform"
@@ -74,6 +74,8 @@ def of_pull(message: str, image: str) -> TaskgateError:
     # An answer that asks for a login says nothing of what is behind it, even where it adds "does not exist".
     if NOT_FOUND.search(words) and not REFUSED.search(words):
         return ImageNotFound(f"the registry has no such image: {message}")
+    if SOME_404.search(words) and not REFUSED.search(words):
+        return Unresolved(f"{image} could not be pulled: {message}")
     return RegistryError(f"{image} could not be pulled: {message}")
 
 

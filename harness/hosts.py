@@ -22,10 +22,9 @@ PING_SECONDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """An engine's URL, and what named it."""
+    """An engine's URL, and how it is known by TLS."""
 
     url: str
-    origin: str
     tls: TLSConfig | None = None
 
 
@@ -35,9 +34,9 @@ def find_engine(explicit: str | None = None) -> Host:
     Raises EngineUnavailable, whose text says what to do, where no socket answers.
     """
     if explicit:
-        return Host(explicit, "--docker-host", _env_tls() if explicit.startswith("tcp") else None)
+        return Host(explicit, _env_tls() if explicit.startswith("tcp") else None)
     if url := os.environ.get("DOCKER_HOST"):
-        return Host(url, "DOCKER_HOST", _env_tls())
+        return Host(url, _env_tls())
     if host := _context():
         return host
     shut = ""
@@ -46,7 +45,7 @@ def find_engine(explicit: str | None = None) -> Host:
         # A folder of somebody else's holds no engine for this user.
         with contextlib.suppress(PermissionError):
             if path.exists() and _answers(url):
-                return Host(url, "a usual socket")
+                return Host(url)
             if path.exists() and not os.access(path, os.W_OK):
                 shut = f"{path}: {faults.DENIED}\n"
     raise EngineUnavailable(
@@ -85,7 +84,7 @@ def _context() -> Host | None:
         raise UsageError(f"there is no docker context {name!r}", field="docker context")
     if context is None or not context.Host:
         return None
-    return Host(context.Host, f"docker context {name}", context.TLSConfig or None)
+    return Host(context.Host, context.TLSConfig or None)
 
 
 def _env_tls() -> TLSConfig | None:

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from taskgate.harness import document, manifest
 from taskgate.harness.errors import UsageError
 from taskgate.harness.importers import importer
-from taskgate.harness.importers.importer import Build, Row, Source
+from taskgate.harness.importers.importer import Row, Source
 from taskgate.harness.task import Task
 
 OWN_DEFAULTS = "a manifest has defaults of its own"
-
-
-@dataclass(frozen=True, slots=True)
-class Unbuilt:
-    """A task that brings a Dockerfile; its `row` has no image yet."""
-
-    row: Row
-    build: Build
 
 
 def load(

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from taskgate.harness import manifest, taskset, writer
 from taskgate.harness.errors import UsageError
 from taskgate.harness.importers.importer import Source, all_importers
-from taskgate.harness.task import Task
+from taskgate.harness.task import Limits, Task
 from tests.conftest import Gate
 from tests.running import TASKGATE
 
@@ -240,6 +240,43 @@ def test_terminal_bench(tmp_path: Path) -> None:
         taskset.load(str(tmp_path))
 
 
+def test_what_a_compose_file_says_is_judged_by(tmp_path: Path) -> None:
+    service = """services:
+  client:
+    image: x/y:1
+    user: 1234
+    network_mode: none
+    cpus: "0.5"
+    mem_limit: 512mb
+    environment: [FOO=bar, "PRICE=$$5", EMPTY=, "FROM_HOST=${HOME}", NAMED_ONLY]
+    privileged: true
+  db: {image: postgres}
+"""
+    _terminal(tmp_path / "set/one", service)
+    (task,) = taskset.load(str(tmp_path / "set"))
+    assert (task.user, task.network, dict(task.env)) == ("1234", "none", {"FOO": "bar", "PRICE": "$5", "EMPTY": ""})
+    assert (task.limits.cpus, task.limits.memory, task.limits.pids) == (0.5, 512 << 20, 1024)
+    mapping = "services: {client: {image: x, user: '${UID}', environment: {A: 1, B: '${C:-x}', D: }, cpus: 0, network_mode: host}}"
+    _terminal(tmp_path / "other/one", mapping)
+    (task,) = taskset.load(str(tmp_path / "other"))
+    assert (task.user, task.network, dict(task.env), task.limits) == (None, "bridge", {"A": "1"}, Limits())
+    # Harbor's own words come first; what either closes is closed.
+    folder = tmp_path / "harbor/one"
+    (folder / "environment").mkdir(parents=True)
+    (folder / "environment/docker-compose.yaml").write_text(service.replace("client", "main"))
+    (folder / "task.toml").write_text('[environment]\nmemory_mb = 64\nenv = {FOO = "own"}\n[agent]\nuser = "agent"\n')
+    (task,) = taskset.load(str(tmp_path / "harbor"))
+    assert (task.user, task.network, task.env["FOO"], task.env["PRICE"]) == ("agent", "none", "own", "$5")
+    assert (task.limits.cpus, task.limits.memory) == (0.5, 64 << 20)
+    # Also beside an image that Harbor names itself, unless it is of other services alone.
+    (folder / "task.toml").write_text('[environment]\ndocker_image = "own/image:1"\n')
+    (task,) = taskset.load(str(tmp_path / "harbor"))
+    assert (task.image, task.user, task.network) == ("own/image:1", "1234", "none")
+    (folder / "environment/docker-compose.yaml").write_text(service)
+    (task,) = taskset.load(str(tmp_path / "harbor"))
+    assert (task.image, task.user, task.network) == ("own/image:1", None, "bridge")
+
+
 def test_the_engine(client: Any, sound: str, gate: Gate) -> None:
     tasks = taskset.load("engine://?match=taskgate-test/sound:*")
     assert [task.image for task in tasks] == ["taskgate-test/sound:1"] and tasks[0].pull == "never"
@@ -307,6 +344,20 @@ def test_damaged_files(tmp_path: Path, name: str, text: str, said: str) -> None:
         ("services: {client: {build: {dockerfile: Missing}}}", "there is no Missing"),
         ("services: {client: {build: [x]}}", "must be text or a mapping"),
         ("services: {client: {image: '${X}'}}", "names no image, and there is no Dockerfile"),
+        ("services: {client: {image: x, user: [root]}}", "services.client.user: must be text or a number"),
+        ('services: {client: {image: x, user: "a\\tb"}}', "services.client.user: holds a control character"),
+        ("services: {client: {image: x, user: true}}", "services.client.user: must be text"),
+        ("services: {client: {image: x, network_mode: {}}}", "services.client.network_mode: must be text"),
+        ("services: {client: {image: x, cpus: many}}", "services.client.cpus: must be a number of processors"),
+        ("services: {client: {image: x, cpus: nan}}", "services.client.cpus: must be a number of processors"),
+        ("services: {client: {image: x, cpus: -1}}", "services.client.cpus: must be a number of processors"),
+        ("services: {client: {image: x, mem_limit: 1}}", "services.client.mem_limit: must be at least 6m"),
+        ("services: {client: {image: x, mem_limit: all}}", "services.client.mem_limit: must be a size"),
+        ("services: {client: {image: x, environment: text}}", "services.client.environment: must be a mapping"),
+        ("services: {client: {image: x, environment: [1]}}", "services.client.environment: must be a mapping"),
+        ("services: {client: {image: x, environment: {'A B': x}}}", "environment.A B: is no name"),
+        ("services: {client: {image: x, environment: {A: [x]}}}", "environment.A: must be text or a number"),
+        ('services: {client: {image: x, environment: {A: "a\\nb"}}}', "environment.A: holds a control character"),
     ],
 )
 def test_compose_files_that_will_not_do(tmp_path: Path, compose: str, said: str) -> None:

@@ -418,7 +418,7 @@ def test_an_agent_that_tries_to_leave(
         own = made.getsockname()[0]
     run = Run(tmp_path)
     text = "version: 1\ndefaults: {repo_path: /testbed, pull: never, network: none}\ntasks:\n"
-    text += f"- {{id: out, image: '{sound}', agent: {{run: [python3, /.taskgate-in/escape.py]}}}}\n"
+    text += f"- {{id: out, image: '{sound}', agent: {{run: [sh, -c, 'python3 $TASKGATE_IN/escape.py']}}}}\n"
     (tmp_path / "in/out").mkdir(parents=True)
     more = [f"--endpoint=http://host.docker.internal:{port}"] if endpoint else []
     # Another container that serves, on the bridge where the relay is as well.

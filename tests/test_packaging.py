@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
@@ -9,11 +10,13 @@ import sys
 import tomllib
 import venv
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from taskgate.checks import registry
+from taskgate.harness import cli
 from tests.conftest import CLONE
 
 HEAD = "version: 1\ndefaults: {repo_path: /testbed, pull: never, agent: {module: agent}}\ntasks:\n"
@@ -97,6 +100,29 @@ def test_the_readme_names_every_option() -> None:
     text = (CLONE / "README.md").read_text()
     options = re.findall(r'addoption\(\s*"(--[a-z-]+)"', (CLONE / "harness/options.py").read_text())
     assert len(options) >= 11 and [name for name in options if f"`{name}" not in text] == []
+
+
+def _options(parser: argparse.ArgumentParser, command: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Every option of every command, by all its names."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, inner in action.choices.items():
+                yield from _options(inner, f"{command} {name}".strip())
+        elif action.option_strings and "--help" not in action.option_strings:
+            yield command, list(action.option_strings)
+
+
+def test_the_readme_names_every_option_of_every_command() -> None:
+    text = (CLONE / "README.md").read_text()
+    section = re.search(r"\n## The run: .*?\n## ", text, re.S)
+    assert section is not None
+    found = list(_options(cli.parser()))
+    assert {"run", "build", "runtime prune"} <= {command for command, _ in found}
+    for command, names in found:
+        if command == "run":
+            assert any(re.search(rf"^\|.*`{name}[ `=]", section[0], re.M) for name in names), names
+        else:
+            assert any(re.search(rf"(?<![\w-]){name}(?![\w-])", text) for name in names), (command, names)
 
 
 def test_what_it_needs_is_declared() -> None:

@@ -17,7 +17,7 @@ from taskgate.checks import registry as checks
 from taskgate.harness import faults, owner
 from taskgate.harness import gate as gate_module
 from taskgate.harness.engine import Engine
-from taskgate.harness.errors import ImageNotFound, NoSpace, PlatformUnavailable, RegistryError
+from taskgate.harness.errors import ImageNotFound, NoSpace, PlatformUnavailable, RegistryError, Unresolved
 from taskgate.harness.task import Task
 from taskgate.harness.verdict import Record, Verdict
 from tests import registry
@@ -133,6 +133,9 @@ def test_no_verdict_is_lost_to_a_429(gate: Gate, published: str, proxy: registry
         ("toomanyrequests: manifest unknown", "a/b:1", RegistryError),
         ("received unexpected HTTP status: 429 Too Many Requests", "a/b:1", RegistryError),
         ("something new", "a/b:1", RegistryError),
+        ('failed to resolve reference "docker.io/a/b:1": docker.io/a/b:1: not found', "a/b:1", Unresolved),
+        ('failed to resolve reference "h/denied:1": h/denied:1: not found', "h/denied:1", Unresolved),
+        ("failed to resolve reference: pull access denied: not found", "a/b:1", RegistryError),
         ("no matching manifest for linux/arm64", "a/b:1", PlatformUnavailable),
         ("write /x: no space left on device", "a/b:1", NoSpace),
     ],

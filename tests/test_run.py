@@ -6,15 +6,28 @@ import contextlib
 import json
 import os
 import pty
+import secrets
 import signal
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from examples import images
+from taskgate.harness.cache import VerdictCache
+from taskgate.harness.engine import Image
+from taskgate.harness.errors import ImageChanged, ImageNotFound, PlatformUnavailable
+from taskgate.harness.runner.attempt import Attempt
+from taskgate.harness.runner.results import Results
+from taskgate.harness.runner.runner import Runner
+from taskgate.harness.runner.spec import RunSpec
+from taskgate.harness.skiplist import open_skip_list
+from taskgate.harness.task import Agent, Task
 from tests import running
 from tests.running import Run, manifest
 
@@ -138,6 +151,99 @@ def test_another_runs_results(run: Run, image: str, client: Any) -> None:
     images.build(client, "taskgate-test/rebuilt:1", f"FROM {image}\nLABEL build=2")
     assert run.status()[1]["good-1"][0] == "failed"
     assert run(manifest(other, "good-1")).told() == {"good-1": "done"}
+
+
+class Moving:
+    """A second name of an image, which `rebuild` gives to another build: one without git."""
+
+    def __init__(self, client: Any, image: str) -> None:
+        self._client, self._tag = client, secrets.token_hex(4)
+        self.name = f"taskgate-test/moving:{self._tag}"
+        self._lost = images.build(client, "taskgate-test/without-git:1", f"FROM {image}\nRUN rm /usr/bin/git")
+        self._point(image)
+
+    def _point(self, image: str) -> None:
+        assert self._client.images.get(image).tag("taskgate-test/moving", self._tag)
+
+    def rebuild(self) -> None:
+        self._point(self._lost)
+
+
+@pytest.fixture
+def moving(client: Any, image: str) -> Iterator[Moving]:
+    made = Moving(client, image)
+    yield made
+    client.images.remove(made.name)
+
+
+def test_an_image_that_is_rebuilt_between_two_attempts_is_judged_anew(
+    run: Run, image: str, moving: Moving, client: Any
+) -> None:
+    text = manifest(moving.name, "one")
+    argv = run.argv(text, "--agent=sh -c 'echo at work; sleep 3; exit 75'")
+    process = subprocess.Popen(argv, cwd=run.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        assert _agents(client, process.pid, moving.name)
+        moving.rebuild()
+    finally:
+        output = process.communicate(timeout=100)[0]
+    assert run.done(["true"]).told() == {"one": "SKIP (validation failed)"} and process.returncode == 0, output
+    assert "git_available" in output and not list(run.out.glob("one*"))
+
+
+def test_an_image_that_is_rebuilt_during_a_run_is_judged_anew(
+    run: Run, image: str, moving: Moving, client: Any
+) -> None:
+    text = manifest(image, "slow-4-1", "good-1")
+    text = text.replace(f"good-1, image: '{image}'", f"good-1, image: '{moving.name}'")
+    assert run(text, "--only=good-1").told() == {"good-1": "done"}
+    process = subprocess.Popen(run.argv(text, "-j1"), cwd=run.folder, stdout=subprocess.PIPE, text=True)
+    try:
+        # The engine was asked for what it has by now.
+        assert _agents(client, process.pid, image)
+        moving.rebuild()
+    finally:
+        output = process.communicate(timeout=100)[0]
+    told = run.done(["true"]).told()
+    assert told == {"slow-4-1": "done", "good-1": "SKIP (validation failed)"}, output
+
+
+@pytest.mark.parametrize("error", [ImageNotFound("it is gone"), PlatformUnavailable("not for this platform")])
+def test_an_image_that_cannot_be_pulled_any_more_is_the_gates_to_judge(tmp_path: Path, error: Exception) -> None:
+    def image(task: Task) -> Image:
+        raise error
+
+    gate = SimpleNamespace(engine=SimpleNamespace(image=image))
+    runner = Runner(
+        [], RunSpec(), Results(tmp_path), session="s", stations=[], jobs=1, stopping=threading.Event(),
+        cache=VerdictCache(tmp_path / "cache.jsonl", None), skip_list=open_skip_list(str(tmp_path / "list")),
+    )  # fmt: skip
+    assert runner._already(Task("one", "x:1", pull="always"), gate, "config") is None  # type: ignore[arg-type]
+
+
+def test_an_agent_is_put_on_the_image_that_was_judged(tmp_path: Path) -> None:
+    """Without a pull of its own, which could bring another one."""
+    asked: list[Task] = []
+
+    def image(task: Task) -> Image:
+        asked.append(task)
+        return Image("sha256:new", "linux/amd64", "", {}, False)
+
+    attempt = Attempt(
+        SimpleNamespace(image=image),  # type: ignore[arg-type]
+        Task("one", "x:1", pull="always", agent=Agent(run=("agent",))),
+        RunSpec(),
+        tmp_path,
+        digest="sha256:old",
+        session="s",
+        placement=None,
+        prover=None,  # type: ignore[arg-type]
+        stopping=threading.Event(),
+        starting=threading.Semaphore(1),
+    )
+    with pytest.raises(ImageChanged, match="x:1 is sha256:new now, and sha256:old was judged"):
+        attempt.run()
+    assert [task.pull for task in asked] == ["missing"]
 
 
 def test_budget_and_limits(run: Run, image: str) -> None:
@@ -287,6 +393,27 @@ def test_submissions_and_inputs(run: Run, image: str) -> None:
     assert again.told()["submits-2"] == "SKIP (done)"
 
 
+def test_files_that_the_image_brings_are_not_the_agents(run: Run, image: str, client: Any) -> None:
+    """As in one that was made of the container of an earlier attempt."""
+    document = json.dumps({"task_id": "one", "steps": [1], "model_patch": "a patch"})
+    lines = [f"FROM {image}"]
+    for folder in ("/.taskgate-out", "/.taskgate-in"):
+        lines += [f"RUN mkdir {folder} && echo '{document}' | tee {folder}/trajectory.json >{folder}/prediction.json"]
+    lines += ["RUN tar czf /testbed/out.tgz -C /testbed src"]
+    used = images.build(client, "taskgate-test/used:1", "\n".join(lines))
+    text = manifest(
+        used, "one", "{id: good-1, submission: /testbed/out.tgz}", "{id: submits-1, submission: /testbed/out.tgz}"
+    )
+    ran = run(text, "--agent=sh -c 'test $1 != one || exit 1; agent_run $1' x")
+    assert ran.told() == {"one": "failed", "good-1": "failed", "submits-1": "done"}, ran.output
+    assert "status 1: there is no trajectory.json" in ran.result("one")["reason"]
+    assert "there is no out.tgz, which the task asks for: the agent has not written" in ran.result("good-1")["reason"]
+    (run.folder / "in/one").mkdir(parents=True)
+    (run.folder / "in/one/problem.txt").write_text("")
+    ran = run(text, "--only=one", "--inputs=in", "--agent=sh -c 'echo inputs: $(ls $TASKGATE_IN)'")
+    assert (run.out / "one/agent.log").read_text() == "inputs: problem.txt\n"
+
+
 def test_odd_ids(run: Run, image: str) -> None:
     ids = ["good-a/b", "good-%2F", "good-" + "x" * 400, "good-ü 1", ".good-hidden", "journal.jsonl"]
     ran = run(manifest(image, *[f"{{id: '{task}'}}" for task in ids]), "-j3")
@@ -318,7 +445,7 @@ def test_a_stopped_run(run: Run, image: str, client: Any, number: signal.Signals
     assert states["good-1"] == "done" and set(states.values()) == {"done", "never started"}, output
     assert not list(run.out.glob(".running/*"))
     # The same command goes on.
-    text = (run.folder / "m.yaml").read_text().replace("agent_run", "agent_run")
+    text = (run.folder / "m.yaml").read_text()
     ran = run(text, "--only=good-1", "--only=good-2")
     assert ran.status == 0 and ran.told()["good-1"] == "SKIP (done)"
 

@@ -9,6 +9,7 @@ import os
 import subprocess
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import docker.errors
@@ -18,7 +19,7 @@ from examples import images
 from taskgate.checks import registry
 from taskgate.harness import owner
 from taskgate.harness.engine import Engine
-from taskgate.harness.errors import BundleError, InfraError, NoSpace, UsageError
+from taskgate.harness.errors import BundleError, ImageNotFound, InfraError, NoSpace, PlatformUnavailable, UsageError
 from taskgate.harness.gate import Gate
 from taskgate.harness.runtime import builder, layer, proof, sources, volume
 from taskgate.harness.runtime.bundle import Bundle, Store
@@ -357,6 +358,16 @@ def test_from_an_image(engine: Engine, client: Any, judge: Any, bases: dict[str,
             _task(bases["busybox"], given, agent=command, python=None, checks={"git_available": "off", "tmp": "off"})
         )
         assert record.verdict == "healthy", (mode, record)
+
+
+@pytest.mark.parametrize("error", [ImageNotFound("it is nowhere"), PlatformUnavailable("it is not published for it")])
+def test_from_an_image_that_cannot_be_had(tmp_path: Path, error: Exception) -> None:
+    def image(task: Task) -> None:
+        raise error
+
+    runtime, engine = Runtime(from_image="x/y:1", path="/opt/x"), SimpleNamespace(image=image)
+    with pytest.raises(UsageError, match=f"^runtime.from_image: {error}"):
+        sources.resolve(engine, Store(tmp_path / "s"), runtime, "linux/arm64")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["directory", "tar"])

@@ -8,45 +8,66 @@ from typing import Any
 
 from taskgate.harness import document
 from taskgate.harness.importers.importer import Build, Source
+from taskgate.harness.importers.services import Service
 
 COMPOSE = ("docker-compose.yaml", "docker-compose.yml", "compose.yaml", "compose.yml")
 
 
-def find(source: Source, folder: Path, service: str) -> tuple[Build | str, str | None]:
-    """How the image of a folder's main service is made, or its name; and the work directory, as far as it is known.
+def find(source: Source, folder: Path, service: str) -> tuple[Build | str, dict[str, Any]]:
+    """How the image of a folder's main service is made, or its name; and what else is told of it, as a manifest's
+    fields.
 
     `service`: what the service is called where there are several. Raises UsageError.
     """
-    for name in COMPOSE:
-        if (folder / name).is_file():
-            return _composed(source, folder, folder / name, service)
+    if file := _compose_file(folder):
+        return _composed(source, folder, file, service)
     if not (folder / "Dockerfile").is_file():
         raise source.fail("there is neither an image, nor a Dockerfile, nor a docker-compose.yaml", file=folder)
-    return Build(folder), workdir_of(folder / "Dockerfile")
+    return Build(folder), _workdir(folder / "Dockerfile")
 
 
-def _composed(source: Source, folder: Path, file: Path, wanted: str) -> tuple[Build | str, str | None]:
+def fields_of(source: Source, folder: Path, service: str) -> dict[str, Any]:
+    """What a compose file, where there is one, tells of a service beside its image. Raises UsageError."""
+    file = _compose_file(folder)
+    services = _services(source, file) if file else {}
+    return _service(source, file, services, service).fields() if file and service in services else {}
+
+
+def _compose_file(folder: Path) -> Path | None:
+    return next((folder / name for name in COMPOSE if (folder / name).is_file()), None)
+
+
+def _services(source: Source, file: Path) -> dict[str, Any]:
     told = document.plain_yaml(file)
     services = told.get("services") if isinstance(told, dict) else None
     if not isinstance(services, dict) or not services:
         raise source.fail("must be a mapping of services", file=file, field="services")
+    return services
+
+
+def _service(source: Source, file: Path, services: dict[str, Any], name: str) -> Service:
+    told = services[name] or {}
+    if not isinstance(told, dict):
+        raise source.fail("must be a mapping", file=file, field=f"services.{name}")
+    return Service(source, file, name, told)
+
+
+def _composed(source: Source, folder: Path, file: Path, wanted: str) -> tuple[Build | str, dict[str, Any]]:
+    services = _services(source, file)
     name = wanted if wanted in services else next(iter(services))
     if wanted not in services and len(services) > 1:
         raise source.fail(f"which service is the task's? None is called {wanted}", file=file, field="services")
-    service = services[name] or {}
-    if not isinstance(service, dict):
-        raise source.fail("must be a mapping", file=file, field=f"services.{name}")
-    workdir = service.get("working_dir")
-    workdir = workdir if isinstance(workdir, str) and workdir.startswith("/") else None
-    image, build = service.get("image"), service.get("build")
+    service = _service(source, file, services, name)
+    fields = service.fields()
+    image, build = service.told.get("image"), service.told.get("build")
     if build is None:
         if isinstance(image, str) and "$" not in image:
-            return image, workdir
+            return image, fields
         if not (folder / "Dockerfile").is_file():
             raise source.fail("names no image, and there is no Dockerfile", file=file, field=f"services.{name}.image")
         build = "."
     made = _build(source, folder, file, name, {"context": build} if isinstance(build, str) else build)
-    return made, workdir or workdir_of(made.context / made.dockerfile)
+    return made, {**_workdir(made.context / made.dockerfile), **fields}
 
 
 def _build(source: Source, folder: Path, file: Path, name: str, told: Any) -> Build:
@@ -75,9 +96,9 @@ def _build(source: Source, folder: Path, file: Path, name: str, told: Any) -> Bu
     return Build(context, dockerfile, given, target if isinstance(target, str) else None)
 
 
-def workdir_of(dockerfile: Path) -> str | None:
+def _workdir(dockerfile: Path) -> dict[str, Any]:
     """The last WORKDIR, if it says all by itself."""
     text = document.glimpse(dockerfile, 1 << 20)
     found = re.findall(r"^[ \t]*WORKDIR[ \t]+(\S+)[ \t]*$", text, re.I | re.M)
     last = found[-1].strip("\"'") if found else ""
-    return last if last.startswith("/") and "$" not in last else None
+    return {"workdir": last} if last.startswith("/") and "$" not in last else {}

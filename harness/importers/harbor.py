@@ -16,6 +16,7 @@ from taskgate.harness.importers import dockerfiles
 from taskgate.harness.importers.importer import Build, Importer, Row, Source
 
 TASK, DATASET = "task.toml", "dataset.toml"
+SERVICE = "main"
 # An allow-list of hosts is the endpoint's, of a run: nothing else is let through.
 NETWORKS = {"public": "bridge", "no-network": "none", "allowlist": "none"}
 MIB = 1 << 20
@@ -63,25 +64,27 @@ def _row(source: Source, folder: Path, file: Path, told: dict[str, Any], name: s
     if mode not in NETWORKS:
         raise source.fail(f"must be one of {', '.join(NETWORKS)}", file=file, field="environment.network_mode")
     image, build = at("environment", "docker_image", str), None
-    workdir = at("environment", "workdir", str)
+    # A link could make a context of all that is above.
+    if (folder / "environment").is_symlink():
+        raise source.fail("must be a folder of the task's own", file=folder / "environment")
     if image is None:
-        # A link could make a context of all that is above.
-        if (folder / "environment").is_symlink():
-            raise source.fail("must be a folder of the task's own", file=folder / "environment")
-        build, inner = dockerfiles.find(source, folder / "environment", "main")
-        workdir = workdir or inner
+        build, inner = dockerfiles.find(source, folder / "environment", SERVICE)
         image = build if isinstance(build, str) else None
+    else:
+        inner = dockerfiles.fields_of(source, folder / "environment", SERVICE)
     env = at("environment", "env", dict) or {}
     # What is taken from the host at run time may be a secret: a run passes it with --secret.
     env = {key: str(value) for key, value in env.items() if "$" not in str(value)}
     fields = {
         "id": name,
         "repo_path": None,
-        "workdir": workdir,
-        "network": NETWORKS[mode],
-        "user": _as_text(at("agent", "user", str, int)),
-        "env": env,
-        "limits": _known(
+        "workdir": at("environment", "workdir", str) or inner.get("workdir"),
+        # What either closes is closed.
+        "network": inner.get("network") or NETWORKS[mode],
+        "user": _as_text(at("agent", "user", str, int)) or inner.get("user"),
+        "env": {**inner.get("env", {}), **env},
+        "limits": inner.get("limits", {})
+        | _known(
             cpus=at("environment", "cpus", int, float),
             memory=_mib(
                 source, file, "memory_mb", at("environment", "memory_mb", int), at("environment", "memory", str)

@@ -29,10 +29,8 @@ def load(source: Source) -> Iterator[Row]:
         told = document.plain_yaml(file)
         if not isinstance(told, dict) or "instruction" not in told:
             raise source.fail("is missing", file=file, field="instruction")
-        image, workdir = dockerfiles.find(source, folder, SERVICE)
-        fields: dict[str, Any] = {"id": folder.resolve().name, "repo_path": None}
-        if workdir:
-            fields["workdir"] = workdir
+        image, more = dockerfiles.find(source, folder, SERVICE)
+        fields: dict[str, Any] = {"id": folder.resolve().name, "repo_path": None, **more}
         if seconds := told.get("max_agent_timeout_sec"):
             fields["budget"] = {"seconds": seconds}
         if isinstance(image, str):

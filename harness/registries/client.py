@@ -23,12 +23,13 @@ from taskgate.harness.registries.reference import HUB, Reference, base_url
 INDEXES = ("application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.oci.image.index.v1+json")
 MANIFESTS = ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json")
 ACCEPT = ", ".join((*INDEXES, *MANIFESTS))
-# What servers in Go say to those who come without.
+# Go's answer to plain HTTP on a TLS port.
 NO_TLS = b"HTTP request to an HTTPS server"
 # Where engines look for the authorities of a registry of one's own.
 AUTHORITIES = Path("/etc/docker/certs.d")
-# What registries say with every answer.
+# What most registries say with every answer, and with a manifest.
 VERSION = "Docker-Distribution-Api-Version"
+DIGEST = "Docker-Content-Digest"
 # Of a challenge. It is looked for from the beginning of a word alone: words may be as long as a header.
 FIELD = re.compile(r'(?<![a-zA-Z_])([a-zA-Z_]++)="([^"]*)"')
 PAGE = 500
@@ -39,7 +40,7 @@ TRIES = 6
 WAIT_SECONDS, MAX_WAIT_SECONDS = 0.5, 120.0
 PATIENCE_SECONDS = 600.0
 TOKEN_SECONDS = 60
-# What docker calls the user of a token that others are had for.
+# Docker's user name for an identity token.
 TOKEN_USER = "<token>"  # noqa: S105
 
 
@@ -70,7 +71,10 @@ class Client:
     def exists(self, reference: Reference) -> bool:
         """Is there a manifest of that name? A HEAD, which no registry counts as a pull. Raises RegistryError."""
         try:
-            self._ask("HEAD", _manifest(reference), _pull(reference.repository), accept=ACCEPT)
+            answer, _ = self._ask("HEAD", _manifest(reference), _pull(reference.repository), accept=ACCEPT)
+            # To some web sites every page is there.
+            if not _of_registry(answer) and not isinstance(self.manifest(reference).get("schemaVersion"), int):
+                raise RegistryError(f"{self.registry}: what it has as {reference.repository} is no manifest")
         except ImageNotFound:
             return False
         return True
@@ -318,6 +322,12 @@ def _texts(page: dict[str, Any], name: str) -> list[str]:
     """A list of texts; engines write null for none."""
     found = page.get(name)
     return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
+
+
+def _of_registry(answer: requests.Response) -> bool:
+    """Is this 200 a registry's, by its headers alone?"""
+    kind = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+    return VERSION in answer.headers or DIGEST in answer.headers or kind in (*INDEXES, *MANIFESTS)
 
 
 def _has_errors(data: bytes) -> bool:

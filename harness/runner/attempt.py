@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ import requests
 
 from taskgate.harness import faults, files
 from taskgate.harness.container import Container, open_container
-from taskgate.harness.engine import Engine
+from taskgate.harness.engine import Engine, Image
 from taskgate.harness.errors import (
     AgentFailed,
+    ImageChanged,
     InfraError,
     Interrupted,
     IsolationError,
@@ -28,7 +29,8 @@ from taskgate.harness.isolation.proof import Evidence, Prover
 from taskgate.harness.isolation.room import Room
 from taskgate.harness.runner import collection
 from taskgate.harness.runner.completion import Unfinished
-from taskgate.harness.runner.equipment import described, environment, equip, submission_of
+from taskgate.harness.runner.equipment import described, environment, equip
+from taskgate.harness.runner.folders import Folders
 from taskgate.harness.runner.logfile import LogFile
 from taskgate.harness.runner.program import Program
 from taskgate.harness.runner.results import ISOLATION, LOG
@@ -59,7 +61,10 @@ class Outcome:
 
 
 class Attempt:
-    """Runs the agent on `task` and leaves its files in `folder`, a folder of this attempt alone."""
+    """Runs the agent on `task` and leaves its files in `folder`, a folder of this attempt alone.
+
+    `digest`: of the image as it was judged; on another one no agent is put.
+    """
 
     def __init__(
         self,
@@ -68,6 +73,7 @@ class Attempt:
         spec: RunSpec,
         folder: Path,
         *,
+        digest: str | None,
         session: str,
         placement: Placement | None,
         prover: Prover,
@@ -76,8 +82,11 @@ class Attempt:
     ) -> None:
         self.engine, self.task, self.spec, self.folder = engine, task, spec, folder
         self.agent, self.budget = spec.agent_of(task), spec.budget_of(task)
-        self._session, self._placement, self._prover = session, placement, prover
+        self._digest, self._session, self._placement, self._prover = digest, session, placement, prover
         self._stopping, self._starting = stopping, starting
+        self._folders = Folders.fresh(task, spec)
+        # What the image has in the place of the submission.
+        self._stood: dict[str, Any] | None = None
         self._room: Room | None = None
         self._container: Container | None = None
         self._deadline: float | None = None
@@ -85,7 +94,7 @@ class Attempt:
         self.outcome = Outcome("infra")
 
     def run(self) -> Outcome:
-        """The outcome. Raises InfraError where nothing is known of the agent, Interrupted."""
+        """The outcome. Raises InfraError where nothing is known of the agent, ImageChanged, Interrupted."""
         log = LogFile(self.folder / LOG, self.spec.secrets)
         try:
             with self._starting:
@@ -117,9 +126,9 @@ class Attempt:
     # The container.
 
     def _set_up(self) -> None:
-        """A started container, proven and joined to the relay as the task asks. Raises InfraError, AgentFailed."""
+        """A started container, proven and joined to the relay as the task asks. Raises InfraError, ImageChanged."""
         seconds = (self.budget.seconds or UNLIMITED_SECONDS) + MARGIN_SECONDS
-        image = self._image = self.engine.image(self.task)
+        image = self._image = self._judged()
         self.outcome.digest = image.digest
         if self.agent.server or self.spec.endpoint:
             self._room = Room(
@@ -140,7 +149,7 @@ class Attempt:
                 seconds=seconds,
                 placement=self._placement,
                 binds=_binds(self._placement, self._room),
-                prepare=lambda made: equip(self.engine, made, self.spec.inputs_of(self.task)),
+                prepare=self._equip,
             )
         except StartFailed as error:
             # The gate has seen it start.
@@ -149,6 +158,18 @@ class Attempt:
             self._prove(self._container)
         if self._room:
             self._room.join(self._container)
+
+    def _judged(self) -> Image:
+        """The image that was judged. Raises ImageChanged, ImageNotFound, PlatformUnavailable, InfraError."""
+        # The gate has pulled: what the registry has by now nobody has looked at.
+        image = self.engine.image(replace(self.task, pull="missing") if self.task.pull == "always" else self.task)
+        if image.digest != self._digest:
+            raise ImageChanged(f"{self.task.image} is {image.digest} now, and {self._digest} was judged")
+        return image
+
+    def _equip(self, made: Container) -> None:
+        equip(self.engine, made, self._folders, self.spec.inputs_of(self.task))
+        self._stood = collection.standing(self.engine, made, self._folders)
 
     def _prove(self, container: Container) -> None:
         """That it is cut off, with the evidence kept whatever it says. Raises IsolationError, NoSpace."""
@@ -228,7 +249,7 @@ class Attempt:
 
     def _hand_over(self, client: Client, log: LogFile) -> None:
         """One POST, or the driver's work."""
-        task = described(self.task, self.spec, self.budget)
+        task = described(self.task, self.budget, self._folders)
         if self.spec.driver:
             status = drive(
                 self.spec.driver,
@@ -263,7 +284,7 @@ class Attempt:
             self.engine,
             self._container,
             (bundle.program(argv[0], self._container.exists), *argv[1:]) if bundle else argv,
-            environment=environment(self.task, self.spec, self._image, self.budget, bundle, room),
+            environment=environment(self.task, self.spec, self._image, self.budget, self._folders, bundle, room),
             workdir=self.task.start_dir,
             log=log,
         )
@@ -332,13 +353,14 @@ class Attempt:
         """Fetch its files. Raises Unfinished, TransferError, InfraError."""
         assert self._container is not None
         self._end()
-        submission = submission_of(self.task)
-        self.outcome.artifacts = collection.collect(self.engine, self._container, self.folder, submission)
+        self.outcome.artifacts = collection.collect(
+            self.engine, self._container, self.folder, self._folders, self._stood
+        )
 
     def _inspect(self) -> None:
         """Are its files what makes a task done? Raises Unfinished."""
         try:
-            collection.inspect(self.folder, self.task.id, submission_of(self.task))
+            collection.inspect(self.folder, self.task.id, self._folders.submission, self._stood)
         except Unfinished as error:
             status, stopped = self.outcome.exit_status, self.outcome.stopped
             why = f"the agent {stopped}" if stopped else f"the agent ended with status {status}" if status else ""

@@ -7,23 +7,38 @@ import posixpath
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
-from taskgate.harness import transfer
+from taskgate.harness import archiveapi, transfer
 from taskgate.harness.container import Container
 from taskgate.harness.engine import Engine
+from taskgate.harness.errors import InfraError
 from taskgate.harness.runner import completion
 from taskgate.harness.runner.completion import Unfinished
+from taskgate.harness.runner.folders import Folders
 from taskgate.harness.runner.results import PREDICTION, TRAJECTORY
-from taskgate.harness.runner.spec import OUT_DIR
 
 ARTIFACT_BYTES = 8 << 30
 
 
-def collect(engine: Engine, container: Container, folder: Path, submission: str | None) -> list[str]:
-    """Fetch its files into `folder`; their names. Raises Unfinished for what is no file, TransferError, InfraError."""
-    wanted = {TRAJECTORY: f"{OUT_DIR}/{TRAJECTORY}", PREDICTION: f"{OUT_DIR}/{PREDICTION}"}
-    if submission:
-        wanted[posixpath.basename(submission)] = submission
+def standing(engine: Engine, container: Container, folders: Folders) -> dict[str, Any] | None:
+    """What the container has as the task's submission, with its time; None where it has none."""
+    # A loop of links is nothing that could be fetched.
+    with contextlib.suppress(InfraError):
+        return archiveapi.stat(engine.api, container.id, folders.submission) if folders.submission else None
+    return None
+
+
+def collect(
+    engine: Engine, container: Container, folder: Path, folders: Folders, before: dict[str, Any] | None
+) -> list[str]:
+    """Fetch its files into `folder`; their names. A submission that is as it stood `before` is the image's, not its.
+
+    Raises Unfinished for what is no file, TransferError, InfraError.
+    """
+    wanted = {name: f"{folders.out}/{name}" for name in (TRAJECTORY, PREDICTION)}
+    if folders.submission and (before is None or standing(engine, container, folders) != before):
+        wanted[posixpath.basename(folders.submission)] = folders.submission
     # As the docker SDK's containers look to the transfer layer.
     handle = SimpleNamespace(id=container.id, client=SimpleNamespace(api=engine.api))
     names = []
@@ -40,11 +55,12 @@ def collect(engine: Engine, container: Container, folder: Path, submission: str 
     return names
 
 
-def inspect(folder: Path, task_id: str, submission: str | None) -> None:
-    """Are they what makes a task done? Raises Unfinished."""
+def inspect(folder: Path, task_id: str, submission: str | None, before: dict[str, Any] | None) -> None:
+    """Are they what makes a task done? `before` as for `collect`. Raises Unfinished."""
     completion.inspect(folder, task_id)
     if submission:
         target = folder / posixpath.basename(submission)
         if not target.exists():
-            raise Unfinished(f"there is no {target.name}, which the task asks for")
+            own = ": the agent has not written the one that the image brings" if before else ""
+            raise Unfinished(f"there is no {target.name}, which the task asks for{own}")
         completion.inspect_submission(target)

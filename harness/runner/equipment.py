@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 import tarfile
 import tempfile
 from collections.abc import Mapping
@@ -14,12 +13,13 @@ from taskgate.harness.container import Container
 from taskgate.harness.engine import Engine, Image
 from taskgate.harness.environment import of_agent
 from taskgate.harness.errors import UsageError
-from taskgate.harness.runner.spec import IN_DIR, OUT_DIR, RunSpec
+from taskgate.harness.runner.folders import Folders
+from taskgate.harness.runner.spec import RunSpec
 from taskgate.harness.runtime.bundle import Bundle
 from taskgate.harness.task import Budget, Task
 
 
-def equip(engine: Engine, container: Container, inputs: Path | None) -> None:
+def equip(engine: Engine, container: Container, folders: Folders, inputs: Path | None) -> None:
     """Before the container is started: a folder that anybody may write to, and what there is to read, for all to read.
 
     Raises UsageError where `inputs` can't be read or holds what is neither file, folder nor link; InfraError.
@@ -36,11 +36,11 @@ def equip(engine: Engine, container: Container, inputs: Path | None) -> None:
     with tempfile.TemporaryFile() as file:
         try:
             with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
-                folder = tarfile.TarInfo(OUT_DIR.lstrip("/"))
+                folder = tarfile.TarInfo(folders.out.lstrip("/"))
                 folder.type, folder.mode = tarfile.DIRTYPE, 0o1777
                 tar.addfile(folder)
-                if inputs:
-                    tar.add(inputs, IN_DIR.lstrip("/"), filter=readable)
+                if inputs and folders.given:
+                    tar.add(inputs, folders.given.lstrip("/"), filter=readable)
         except OSError as error:
             raise UsageError(f"{inputs} can't be read: {error}", field="--inputs") from error
         file.seek(0)
@@ -48,20 +48,21 @@ def equip(engine: Engine, container: Container, inputs: Path | None) -> None:
             engine.api.put_archive(container.id, "/", file)
 
 
-def submission_of(task: Task) -> str | None:
-    """Where in the container the task's submission is to be."""
-    return posixpath.join(OUT_DIR, task.submission) if task.submission else None
-
-
 def environment(
-    task: Task, spec: RunSpec, image: Image, budget: Budget, bundle: Bundle | None, room: Mapping[str, str]
+    task: Task,
+    spec: RunSpec,
+    image: Image,
+    budget: Budget,
+    folders: Folders,
+    bundle: Bundle | None,
+    room: Mapping[str, str],
 ) -> dict[str, str]:
     """What the agent's process has beside the image's and the task's own variables; the run's own come last."""
     given: dict[str, Any] = {
         "TASKGATE_TASK_ID": task.id,
-        "TASKGATE_OUT": OUT_DIR,
-        "TASKGATE_IN": IN_DIR if spec.inputs_of(task) else None,
-        "TASKGATE_SUBMISSION": submission_of(task),
+        "TASKGATE_OUT": folders.out,
+        "TASKGATE_IN": folders.given,
+        "TASKGATE_SUBMISSION": folders.submission,
         "TASKGATE_SECONDS": f"{budget.seconds:g}" if budget.seconds else None,
         "TASKGATE_CALLS": budget.calls,
     }
@@ -69,16 +70,16 @@ def environment(
     return {**of_agent(image, task, bundle), **told, **room, **spec.env, **spec.secrets}
 
 
-def described(task: Task, spec: RunSpec, budget: Budget) -> dict[str, Any]:
+def described(task: Task, budget: Budget, folders: Folders) -> dict[str, Any]:
     """The task as a server or a driver is told of it."""
     return {
         "task_id": task.id,
         "workdir": task.start_dir,
         "repo_path": task.repo_path,
         "base_commit": task.base_commit,
-        "submission": submission_of(task),
-        "out": OUT_DIR,
-        "in": IN_DIR if spec.inputs_of(task) else None,
+        "submission": folders.submission,
+        "out": folders.out,
+        "in": folders.given,
         "seconds": budget.seconds,
         "calls": budget.calls,
     }

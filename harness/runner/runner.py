@@ -15,7 +15,15 @@ from pathlib import Path
 from taskgate.harness import files, listing
 from taskgate.harness.cache import VerdictCache
 from taskgate.harness.engine import Engine
-from taskgate.harness.errors import EngineUnavailable, InfraError, Interrupted, TaskgateError
+from taskgate.harness.errors import (
+    EngineUnavailable,
+    ImageChanged,
+    ImageNotFound,
+    InfraError,
+    Interrupted,
+    PlatformUnavailable,
+    TaskgateError,
+)
 from taskgate.harness.files import Lines
 from taskgate.harness.gate import Gate
 from taskgate.harness.runner import completion
@@ -30,8 +38,10 @@ from taskgate.harness.verdict import Record, Verdict
 
 BACKOFF_SECONDS = 2.0
 MAX_BACKOFF_SECONDS = 60.0
+# So often an image is judged anew that was rebuilt before its agent could start.
+JUDGEMENTS = 3
 
-# What becomes of a task. The first three cost no agent's time; only `done` is a result.
+# What becomes of a task. A SKIP costs no agent's time; only `done` is a result.
 SKIP_DONE, SKIP_BROKEN, SKIP_INVALID, SKIP_INCOMPATIBLE = (
     "SKIP (done)",
     "SKIP (broken)",
@@ -56,8 +66,17 @@ class Ended:
     config: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A task that is worth an agent: what was judged of its image, and what the run brings to it."""
+
+    digest: str | None
+    config: str
+    placement: Placement | None
+
+
 class Runner:
-    """One run over `tasks` with results in `results`. `gate` makes a gate for a way to connect to an engine."""
+    """One run over `tasks` with results in `results`, `jobs` at a time on the engines of `stations`."""
 
     def __init__(
         self,
@@ -135,28 +154,40 @@ class Runner:
     # One task.
 
     def _task(self, task: Task, station: Station, connection: _Connection) -> Ended:
-        with station.gate() as gate:
-            ended, config, placement = self._before(task, gate)
-        if ended:
-            return ended
-        assert config is not None
+        changed: ImageChanged | None = None
+        for _ in range(JUDGEMENTS):
+            with station.gate() as gate:
+                found = self._before(task, gate)
+            if isinstance(found, Ended):
+                return found
+            try:
+                return self._attempts(task, found, station, connection)
+            except ImageChanged as error:
+                changed = error
+        return Ended(task, INFRA, f"it changes faster than it can be judged: {changed}")
+
+    def _attempts(self, task: Task, found: Sound, station: Station, connection: _Connection) -> Ended:
+        """As many as it takes. Raises ImageChanged."""
         for number in range(1, self._spec.retries + 2):
             fresh = self._results.fresh(task.id)
             begun = datetime.now(UTC).isoformat(timespec="milliseconds")
-            outcome, again = self._attempt(task, fresh, placement, station, connection)
+            outcome, again = self._attempt(task, fresh, found, station, connection)
             if outcome is None:
                 break
             if not again or number > self._spec.retries:
-                return self._settled(task, fresh, outcome, config, begun, number)
+                return self._settled(task, fresh, outcome, found.config, begun, number)
             shutil.rmtree(fresh, ignore_errors=True)
             if self._stopping.wait(min(BACKOFF_SECONDS * 2 ** (number - 1), MAX_BACKOFF_SECONDS)):
                 break
         return Ended(task, INTERRUPTED)
 
     def _attempt(
-        self, task: Task, folder: Path, placement: Placement | None, station: Station, connection: _Connection
+        self, task: Task, folder: Path, found: Sound, station: Station, connection: _Connection
     ) -> tuple[Outcome | None, bool]:
-        """How an attempt ended, and whether another one makes sense; None where it was interrupted."""
+        """How an attempt ended, and whether another one makes sense; None where it was interrupted.
+
+        Raises ImageChanged.
+        """
         try:
             engine = connection.engine()
             attempt = Attempt(
@@ -164,13 +195,17 @@ class Runner:
                 task,
                 self._spec,
                 folder,
+                digest=found.digest,
                 session=self._session,
-                placement=placement.through(engine) if placement else None,
+                placement=found.placement.through(engine) if found.placement else None,
                 prover=station.prover,
                 stopping=self._stopping,
                 starting=station.starting,
             )
             return attempt.run(), False
+        except ImageChanged:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         except Interrupted:
             return None, False
         except InfraError as error:
@@ -184,10 +219,10 @@ class Runner:
             # What one task does to this program must not cost the others their run.
             return Outcome(INFRA, f"taskgate itself failed: {type(error).__name__}: {error}"[:2000]), False
 
-    def _before(self, task: Task, gate: Gate) -> tuple[Ended | None, str | None, Placement | None]:
-        """Is the task worth it? What it ends with already, or the run's configuration and the runtime for it."""
+    def _before(self, task: Task, gate: Gate) -> Ended | Sound:
+        """Is the task worth it? What it ends with already, or what an agent is started with."""
         if self._stopping.is_set():
-            return Ended(task, INTERRUPTED), None, None
+            return Ended(task, INTERRUPTED)
         record: Record | None = None
         config: str | None = None
         for _ in range(3):
@@ -196,14 +231,14 @@ class Runner:
                 if known and known.verdict is Verdict.BROKEN and task.id in gate.skips:
                     with contextlib.suppress(InfraError):
                         config = self._spec.fingerprint(task, gate.fingerprint(task))
-                    return Ended(task, SKIP_BROKEN, _why(known), config=config), None, None
+                    return Ended(task, SKIP_BROKEN, _why(known), config=config)
                 config = self._spec.fingerprint(task, gate.fingerprint(task))
                 if ended := self._already(task, gate, config):
-                    return ended, None, None
+                    return ended
                 record = known or gate.judge(task)
                 self._remember(record, gate)
                 if record.verdict is Verdict.HEALTHY:
-                    return None, config, gate.placement(task)
+                    return Sound(record.digest, config, gate.placement(task))
             except InfraError:
                 # The gate knows how to wait for an engine, and what to say where that is in vain.
                 record = gate.judge(task)
@@ -212,18 +247,21 @@ class Runner:
                 break
         assert record is not None
         if self._stopping.is_set() and record.verdict is Verdict.INFRA:
-            return Ended(task, INTERRUPTED), None, None
+            return Ended(task, INTERRUPTED)
         what = {Verdict.BROKEN: SKIP_INVALID, Verdict.INCOMPATIBLE: SKIP_INCOMPATIBLE}.get(record.verdict, INFRA)
-        return Ended(task, what, _why(record) or "the engine comes and goes", config=config), None, None
+        return Ended(task, what, _why(record) or "the engine comes and goes", config=config)
 
     def _already(self, task: Task, gate: Gate, config: str) -> Ended | None:
         if self._redo:
             return None
         # An image that is not here can't be another build than the one that was used, as far as is known.
-        digest = gate.engine.image(task).digest if task.pull == "always" else gate.engine.digest(task.image)
         try:
+            digest = gate.engine.image(task).digest if task.pull == "always" else gate.engine.digest(task.image)
             completion.check(self._results, task.id, digest=digest, config=config)
             return Ended(task, SKIP_DONE, config=config)
+        except (ImageNotFound, PlatformUnavailable):
+            # What that means is the gate's to say.
+            return None
         except completion.Unfinished:
             told = self._results.result(task.id)
         if self._keep_failed and told and told.get("status") == FAILED and told.get("config") == config:

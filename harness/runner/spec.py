@@ -15,8 +15,6 @@ from taskgate.harness.runner.results import folder_name
 from taskgate.harness.task import Agent, Budget, Task
 
 DEFAULT_BUDGET = Budget(seconds=3600.0)
-# In the container. Directly below the root, where no image has anything.
-OUT_DIR, IN_DIR = "/.taskgate-out", "/.taskgate-in"
 # An agent's exit status that says: not my fault, try again (sysexits.h: a temporary failure).
 TEMPORARY = 75
 

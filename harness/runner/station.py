@@ -38,7 +38,8 @@ class Station:
 
     def connect(self) -> Engine:
         """A client of the engine. Raises EngineUnavailable."""
-        return Engine(self.url)
+        # A run lasts for days, and images are rebuilt meanwhile.
+        return Engine(self.url, listing=False)
 
     def _tools(self) -> Tools:
         engine = self.connect()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from taskgate.harness import archiveapi, faults, owner
 from taskgate.harness.engine import Engine
-from taskgate.harness.errors import BundleError, ImageNotFound, UsageError
+from taskgate.harness.errors import BundleError, ImageNotFound, PlatformUnavailable, UsageError
 from taskgate.harness.runtime import builder, bundle
 from taskgate.harness.runtime.bundle import Bundle, Store
 from taskgate.harness.runtime.spec import Runtime
@@ -107,7 +107,7 @@ def _seen(name: str, field: str) -> list[tuple[str, str, bool]]:
 def _image(engine: Engine, name: str, platform: str) -> str:
     try:
         return engine.image(Task("runtime", name, platform=platform)).digest
-    except ImageNotFound as error:
+    except (ImageNotFound, PlatformUnavailable) as error:
         raise UsageError(str(error), field="runtime.from_image") from error
 
 

@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import docker.errors
 import pytest
 
-from taskgate.harness.errors import PlatformUnavailable, RegistryError
+from taskgate.harness.engine import Engine
+from taskgate.harness.errors import ImageNotFound, PlatformUnavailable, RegistryError, Unresolved
 from taskgate.harness.importers.importer import Source
 from taskgate.harness.importers.registry import load
 from taskgate.harness.registries.client import Client
+from taskgate.harness.registries.reference import Reference
 from taskgate.harness.registries.survey import Survey
 from taskgate.harness.task import Task
 
@@ -25,6 +28,8 @@ def _registry(answer: Answer) -> Iterator[str]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             answer(self)
+
+        do_HEAD = do_GET
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
@@ -145,6 +150,72 @@ def test_manifests(body: bytes) -> None:
         with pytest.raises((RegistryError, PlatformUnavailable)):
             survey.image(Task("one", f"{host}/a:1"))
         survey.close()
+
+
+def _there(host: str) -> bool:
+    return Client(host).exists(Reference.parse(f"{host}/a:1"))
+
+
+@pytest.mark.parametrize("body", [b"<html>welcome</html>", b"", b"[]", b'{"status": "ok"}'])
+def test_a_web_site_that_has_every_page(body: bytes) -> None:
+    with _registry(_say(200, body, Content_Type="text/html")) as host, pytest.raises(RegistryError):
+        _there(host)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Docker-Content-Digest": "sha256:0"},
+        {"Docker-Distribution-API-Version": "registry/2.0"},
+        {"Content-Type": "application/vnd.oci.image.index.v1+json; charset=utf-8"},
+        {"Content-Type": "application/json"},
+    ],
+    ids=lambda headers: next(iter(headers.values())),
+)
+def test_a_manifest_that_is_there(headers: dict[str, str]) -> None:
+    """One that tells by no header is looked at."""
+    asked: list[str] = []
+
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        asked.append(request.command)
+        _say(200, b'{"schemaVersion": 2}' if request.command == "GET" else b"", **headers)(request)
+
+    with _registry(answer) as host:
+        assert _there(host)
+    assert asked == (["HEAD", "GET"] if headers == {"Content-Type": "application/json"} else ["HEAD"])
+
+
+UNKNOWN = b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}'
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (_say(404, UNKNOWN), ImageNotFound),
+        (_say(404, b"<html>default backend - 404</html>"), RegistryError),
+        (_say(200, b"<html>welcome</html>"), RegistryError),
+        (_say(403, b"no"), RegistryError),
+        (_say(200, b"", Docker_Content_Digest="sha256:0"), Unresolved),
+    ],
+    ids=["registry", "gateway", "site", "refusal", "there"],
+)
+def test_a_404_that_the_engine_was_given(answer: Answer, kind: type[Exception]) -> None:
+    """containerd says the same of each: whether it was the registry's own, it is asked."""
+    with _registry(answer) as host:
+        image = f"{host}/a/b:1"
+
+        class Api:
+            def inspect_image(self, name: str) -> Any:
+                raise docker.errors.NotFound("no such image")
+
+            def pull(self, repository: str, **options: Any) -> list[dict[str, str]]:
+                return [{"error": f'failed to resolve reference "{image}": {image}: not found'}]
+
+        engine = Engine.__new__(Engine)
+        engine.api, engine.url, engine.pulls, engine._registries = Api(), host, 1, {}  # type: ignore[assignment]
+        with pytest.raises((ImageNotFound, RegistryError)) as caught:
+            engine.image(Task("one", image))
+    assert type(caught.value) is kind
 
 
 def test_an_importer_tells_of_it() -> None:

@@ -1,0 +1,34 @@
+"""Where an agent leaves its files and finds others, in its container."""
+
+from __future__ import annotations
+
+import posixpath
+import secrets
+from dataclasses import dataclass
+
+from taskgate.harness.runner.spec import RunSpec
+from taskgate.harness.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """One attempt's: `given` is None where there is nothing to read, `submission` where the task asks for none.
+
+    What an image brings, such as one that was made of the container of an earlier attempt, must not count as the
+    agent's: their names can't be known before.
+    """
+
+    out: str
+    given: str | None
+    submission: str | None
+
+    @classmethod
+    def fresh(cls, task: Task, spec: RunSpec) -> Folders:
+        # Directly below the root, where no image has anything.
+        word = secrets.token_hex(8)
+        out = f"/.taskgate-out-{word}"
+        return cls(
+            out,
+            f"/.taskgate-in-{word}" if spec.inputs_of(task) else None,
+            posixpath.join(out, task.submission) if task.submission else None,
+        )
