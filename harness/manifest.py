@@ -20,6 +20,7 @@ from taskgate.harness import document
 from taskgate.harness.document import Node
 from taskgate.harness.errors import ManifestError
 from taskgate.harness.importers.importer import Row
+from taskgate.harness.runner.results import EVIDENCE
 from taskgate.harness.runtime.spec import MODES, Runtime
 from taskgate.harness.skiplist import CONFLICT
 from taskgate.harness.task import Agent, Budget, Limits, Require, Task
@@ -350,6 +351,8 @@ class _Builder:
             self.fail("must not hold `.` or `..` as a part of a path", node, where)
         if value is not None and not value.rpartition("/")[2]:
             self.fail("must name a file", node, where)
+        if value is not None and value.rpartition("/")[2] in EVIDENCE:
+            self.fail("is the name of a file that taskgate keeps beside it", node, where)
         return value
 
     def require(self, node: Node, where: str) -> Require:

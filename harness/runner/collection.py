@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from taskgate.harness import transfer
 from taskgate.harness.container import Container
 from taskgate.harness.engine import Engine
-from taskgate.harness.runner import completion
+from taskgate.harness.runner import completion, submissions
 from taskgate.harness.runner.completion import Unfinished
 from taskgate.harness.runner.results import PREDICTION, TRAJECTORY
 from taskgate.harness.runner.spec import OUT_DIR
@@ -47,4 +47,4 @@ def inspect(folder: Path, task_id: str, submission: str | None) -> None:
         target = folder / posixpath.basename(submission)
         if not target.exists():
             raise Unfinished(f"there is no {target.name}, which the task asks for")
-        completion.inspect_submission(target)
+        submissions.inspect(target)
