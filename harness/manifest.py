@@ -25,6 +25,7 @@ from taskgate.harness.runtime.spec import MODES, Runtime
 from taskgate.harness.skiplist import CONFLICT
 from taskgate.harness.task import Agent, Budget, Limits, Require, Task
 from taskgate.harness.units import parse_size
+from taskgate.reports import escape
 
 VERSION = "1"
 PULLS = ("missing", "always", "never")
@@ -206,6 +207,8 @@ class _Builder:
             self.fail("must not begin with `#` or `/`, nor begin or end with white space", node, where)
         if CONFLICT.match(value):
             self.fail("looks like the mark of a merge conflict", node, where)
+        if escape.commanding(value):
+            self.fail("looks like a command to a CI job (`##[`)", node, where)
         if any(part in (".", "..") for part in value.split("/")):
             self.fail("must not hold `.` or `..` as a part of a path", node, where)
         if any(unicodedata.category(c) in ("Cf", "Co", "Cn") or (c.isspace() and c != " ") for c in value):

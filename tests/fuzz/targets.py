@@ -206,6 +206,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 def _escaped(text: str) -> None:
     """No control character is left, and no line that a CI job takes for a command."""
-    for shown in (escape.line(text), *escape.output(text).split("\n")):
+    for shown in (escape.line(text), *escape.message(text).split("\n"), *escape.output(text).split("\n")):
         assert shown.isprintable() or not set(shown) & set(map(chr, range(32)))
         assert not shown.lstrip().startswith("::") and "##[" not in shown
