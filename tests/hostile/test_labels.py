@@ -15,22 +15,22 @@ from tests.library import running
 
 # More than Python takes for a number.
 DIGITS = "9" * 5000
+PRETENCES = {
+    "gone": {"taskgate.pid": "0", "taskgate.started": "0"},
+    "pid": {"taskgate.pid": DIGITS},
+    "expires": {"taskgate.host": "another", "taskgate.expires": DIGITS},
+}
 
 
 @pytest.fixture(
     scope="module",
-    params=[
-        {"taskgate.pid": "0", "taskgate.started": "0"},
-        {"taskgate.pid": DIGITS},
-        {"taskgate.host": "another", "taskgate.expires": DIGITS},
-    ],
-    ids=["gone", "pid", "expires"],
+    params=PRETENCES,
 )
 def pretender(request: pytest.FixtureRequest, client: Any, sound: str) -> Iterator[str]:
     """It says that it was left over long ago, by a process of this host that is gone; or what nobody can read."""
-    said = {**owner.labels("0", -9999), **request.param}
+    said = {**owner.labels("0", -9999), **PRETENCES[request.param]}
     labels = " ".join(f"{name}={value!r}" for name, value in said.items())
-    yield images.build(client, f"taskgate-test/hostile-labels:{request.param_index}", f"FROM {sound}\nLABEL {labels}")
+    yield images.build(client, f"taskgate-test/hostile-labels:{request.param}", f"FROM {sound}\nLABEL {labels}")
 
 
 @pytest.mark.parametrize("text", [DIGITS, "", "-1", "1.5", "x", "٣", "²"])
