@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -19,9 +18,9 @@ from typing import Any
 import docker.errors
 from docker.utils import build as contexts
 
-from taskgate.harness import faults, files
+from taskgate.harness import dockerignore, faults, files
 from taskgate.harness.engine import Engine
-from taskgate.harness.errors import InfraError
+from taskgate.harness.errors import InfraError, UsageError
 from taskgate.harness.importers.importer import Build, Row
 from taskgate.harness.runner.results import folder_name
 from taskgate.reports import escape
@@ -90,8 +89,11 @@ class Builder:
                     done.put((number, self._one(engine, tag, row)))
                 except InfraError as error:
                     done.put((number, Built("infra", tag, str(error)[:2000])))
-                except OSError as error:
-                    done.put((number, Built("failed", tag, f"the context can't be read: {error}")))
+                except (OSError, ValueError, RecursionError, UsageError) as error:
+                    done.put((number, Built("failed", tag, f"the context can't be read: {error}"[:2000])))
+                except Exception as error:
+                    # Each has its result, or nothing could be told of the others.
+                    done.put((number, Built("infra", tag, f"taskgate itself failed: {error!r}"[:2000])))
         finally:
             if engine:
                 engine.close()
@@ -101,25 +103,21 @@ class Builder:
         if engine.inspect(tag) is not None:
             return Built("there", tag)
         assert row.build
+        sent = dockerignore.files(row.build.context, row.build.dockerfile)
         log = self._out / f"{folder_name(str(row.fields.get('id')))}.log"
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("wb") as file:
-                return self._built(engine, tag, row.build, _Log(file.write))
+                return self._built(engine, tag, row.build, sent, _Log(file.write))
         except OSError as error:
             raise files.trouble(log, error) from error
 
-    def _built(self, engine: Engine, tag: str, build: Build, log: _Log) -> Built:
+    def _built(self, engine: Engine, tag: str, build: Build, sent: list[str], log: _Log) -> Built:
         api = engine.api
         api.timeout = SILENCE_SECONDS
         try:
             with tempfile.TemporaryFile() as context, faults.translated(f"building {tag}"):
-                packed: Any = contexts.tar(
-                    build.context,
-                    exclude=_ignored(build.context),
-                    fileobj=context,
-                    dockerfile=(build.dockerfile, None),
-                )
+                packed: Any = contexts.create_archive(str(build.context.absolute()), sent, fileobj=context)
                 packed.seek(0)
                 events = api.build(
                     fileobj=packed, custom_context=True, dockerfile=build.dockerfile, buildargs=dict(build.args),
@@ -163,14 +161,6 @@ def _failure(tag: str, said: str) -> Built:
     last = escape.line(said, 500)
     infra = faults.NO_SPACE.search(said) or REGISTRY_TROUBLE.search(said)
     return Built("infra" if infra else "failed", tag, last)
-
-
-def _ignored(context: Path) -> list[str] | None:
-    file = context / ".dockerignore"
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        lines = [line.strip() for line in file.read_text().splitlines()]
-        return [line for line in lines if line and not line.startswith("#")]
-    return None
 
 
 class _Log:

@@ -53,5 +53,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _told(problem: object, status: int) -> int:
-    sys.stderr.write(f"taskgate: {escape.visible(str(problem), keep=chr(10))}\n")
+    sys.stderr.write(f"taskgate: {escape.message(str(problem))}\n")
     return status

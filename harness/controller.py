@@ -25,7 +25,7 @@ from taskgate.harness.runtime import sources
 from taskgate.harness.skiplist import open_skip_list
 from taskgate.harness.verdict import Record, Verdict
 from taskgate.harness.workers import Workers
-from taskgate.reports import github, summary, verdicts
+from taskgate.reports import escape, github, summary, verdicts
 from taskgate.reports.html import HtmlReport
 from taskgate.reports.journal import Journal
 from taskgate.reports.progress import Progress
@@ -82,7 +82,7 @@ class Controller:
         try:
             self._reap(None)
         except UsageError as error:
-            raise pytest.UsageError(str(error)) from error
+            raise pytest.UsageError(escape.message(str(error))) from error
         self._make_runtimes()
 
     def _make_runtimes(self) -> None:
@@ -96,7 +96,8 @@ class Controller:
                     lambda: Engine(next(iter(self.settings.docker_hosts), None)), self.settings.tasks.values()
                 )
             except UsageError as error:
-                raise pytest.UsageError(f"{self._config.option.images}: {error}") from error
+                told = escape.message(f"{self._config.option.images}: {error}")
+                raise pytest.UsageError(told) from error
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self._in_scope([item.nodeid for item in session.items])
@@ -224,7 +225,7 @@ class Controller:
             html=getattr(self._config.option, "htmlpath", None),
         )
         for text in self._trouble:
-            terminalreporter.write_line(f"taskgate: {text}", red=True)
+            terminalreporter.write_line(f"taskgate: {escape.message(text)}", red=True)
 
     @contextlib.contextmanager
     def _telling(self) -> Any:

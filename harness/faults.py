@@ -29,12 +29,14 @@ from taskgate.harness.errors import (
 )
 
 DENIED = "permission denied: this user may not use the engine (is it in the engine's group, such as `docker`?)"
+# An image may have written all of it. Patterns are tried at every place of a text: what they span has an end.
+START_CHARS = 4000
 NO_SPACE = re.compile(r"no space left on device|disk quota exceeded|\bENOSPC\b", re.I)
 
-# Said by a registry that answered.
+# Said by a registry that answered (Docker's words, containerd's, Podman's).
 NOT_FOUND = re.compile(r"manifest unknown|name unknown|repository name not known to registry", re.I)
 # containerd's, of every 404: the registry's, or that of a gateway before one that is down.
-SOME_404 = re.compile(r"failed to resolve reference .*: not found", re.I | re.S)
+SOME_404 = re.compile(r"failed to resolve reference .{0,1000}: not found", re.I)
 REFUSED = re.compile(r"unauthorized|denied|docker login|\b429\b|too ?many", re.I)
 NO_PLATFORM = re.compile(
     r"no matching manifest for|does not match the specified platform|cannot be used on this platform"
@@ -42,20 +44,20 @@ NO_PLATFORM = re.compile(
     re.I,
 )
 
-# Said by runc or crun when the container's own command can't be executed; only our /bin/sh is ever run.
+# Said last, by runc or crun, when the container's own command can't be executed; only our /bin/sh is ever run.
 START = (
     ("user", re.compile(r"unable to find (?:user|group)|no matching entries in (?:passwd|group) file", re.I)),
     (
         "platform",
-        re.compile(r"exec (?:user process caused|/bin/sh|container process).*exec format error", re.I),
+        re.compile(r"exec (?:user process caused|/bin/sh|container process).{0,300}exec format error", re.I),
     ),
     (
         "shell",
         re.compile(
-            r"/bin/sh[\"'`]?:? .*(?:no such file|not found|permission denied|is a directory|not a directory)"
+            r"/bin/sh[\"'`]?:? .{0,300}(?:no such file|not found|permission denied|is a directory|not a directory)"
             r"|executable file [`'\"]?/bin/sh[`'\"]? not found"
             r"|exec (?:user process caused|/bin/sh|container process)"
-            r".*(?:no such file|permission denied|too many levels)",
+            r".{0,300}(?:no such file|permission denied|too many levels)",
             re.I | re.S,
         ),
     ),
@@ -80,7 +82,8 @@ def of_pull(message: str, image: str) -> TaskgateError:
 
 
 def of_start(message: str) -> TaskgateError:
-    """What it means that a created container could not be started."""
+    """What it means that a created container could not be started; `message` may be all that its shell printed."""
+    message = message[-START_CHARS:]
     if NO_SPACE.search(message):
         return NoSpace(f"the engine's disk is full: {message}")
     for cause, pattern in START:

@@ -20,10 +20,12 @@ from taskgate.harness import document
 from taskgate.harness.document import Node
 from taskgate.harness.errors import ManifestError
 from taskgate.harness.importers.importer import Row
+from taskgate.harness.runner.results import EVIDENCE
 from taskgate.harness.runtime.spec import MODES, Runtime
 from taskgate.harness.skiplist import CONFLICT
 from taskgate.harness.task import Agent, Budget, Limits, Require, Task
 from taskgate.harness.units import parse_size
+from taskgate.reports import escape
 
 VERSION = "1"
 PULLS = ("missing", "always", "never")
@@ -208,6 +210,8 @@ class _Builder:
             self.fail("must not begin with `#` or `/`, nor begin or end with white space", node, where)
         if CONFLICT.match(value):
             self.fail("looks like the mark of a merge conflict", node, where)
+        if escape.commanding(value):
+            self.fail("looks like a command to a CI job (`##[`)", node, where)
         if any(part in (".", "..") for part in value.split("/")):
             self.fail("must not hold `.` or `..` as a part of a path", node, where)
         if any(unicodedata.category(c) in ("Cf", "Co", "Cn") or (c.isspace() and c != " ") for c in value):
@@ -353,6 +357,8 @@ class _Builder:
             self.fail("must not hold `.` or `..` as a part of a path", node, where)
         if value is not None and not value.rpartition("/")[2]:
             self.fail("must name a file", node, where)
+        if value is not None and value.rpartition("/")[2] in EVIDENCE:
+            self.fail("is the name of a file that taskgate keeps beside it", node, where)
         return value
 
     def require(self, node: Node, where: str) -> Require:

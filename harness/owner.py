@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import socket
 import time
@@ -59,11 +60,16 @@ def abandoned(of: dict[str, str]) -> bool:
     """Is the owner gone? On another host only the expiry can tell, with an hour for clocks that differ."""
     if of.get(LABEL) != "gate":
         return False
-    pid = of.get(f"{LABEL}.pid", "")
-    if of.get(f"{LABEL}.host") == _host() and pid.isdecimal():
-        return started(int(pid)) != of.get(f"{LABEL}.started")
-    expires = of.get(f"{LABEL}.expires", "")
-    return expires.isdecimal() and time.time() > int(expires) + 3600
+    pid = _number(of.get(f"{LABEL}.pid", ""))
+    if of.get(f"{LABEL}.host") == _host() and pid is not None:
+        return started(pid) != of.get(f"{LABEL}.started")
+    expires = _number(of.get(f"{LABEL}.expires", ""))
+    return expires is not None and time.time() > expires + 3600
+
+
+def _number(label: str) -> int | None:
+    """A label may be anybody's: Python reads no number of thousands of digits."""
+    return int(label) if re.fullmatch(r"\d{1,15}", label, re.ASCII) else None
 
 
 def _own(engine: Engine, container_id: str, of: dict[str, str]) -> bool:

@@ -59,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
         # Read once: what happens to the list meanwhile is the end's affair.
         config.stash[SKIPS] = pickle.loads(worker["taskgate_skips"]) if worker else controller.skips  # noqa: S301
     except UsageError as error:
-        raise pytest.UsageError(str(error)) from error
+        raise pytest.UsageError(escape.message(str(error))) from error
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -186,19 +186,20 @@ def pytest_runtest_makereport(
     if report.failed and found.verdict in (Verdict.BROKEN, Verdict.INFRA) and report.when != "teardown":
         report.longrepr = told(found)
     elif report.skipped:
-        report.longrepr = (str(SUITE), 0, f"Skipped: incompatible: {found.reason}")
+        report.longrepr = (str(SUITE), 0, f"Skipped: incompatible: {escape.line(found.reason or '', 2000)}")
     return report
 
 
 def told(record: Record) -> str:
     """A record in a few lines of text."""
-    lines = [f"{record.verdict}: {record.check + ': ' if record.check else ''}{escape.line(record.reason or '', 2000)}"]
+    check = f"{escape.line(record.check)}: " if record.check else ""
+    lines = [f"{record.verdict}: {check}{escape.line(record.reason or '', 2000)}"]
     if record.hint:
-        lines.append(f"mend it: {record.hint}")
+        lines.append(f"mend it: {escape.line(record.hint, 2000)}")
     if isinstance(record.evidence, Evidence):
         lines += [
-            f"command: {escape.visible(record.evidence.command, keep=chr(10))}",
-            f"status: {record.evidence.status}",
+            f"command: {escape.message(record.evidence.command)}",
+            f"status: {escape.line(str(record.evidence.status))}",
             escape.output(record.evidence.output),
         ]
     return "\n".join(lines)

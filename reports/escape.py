@@ -9,7 +9,8 @@ import unicodedata
 # Cc: controls; Cf: invisible and bidirectional formatting; Cs, Zl, Zp: what breaks lines or encodings.
 _RISKY = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 # CI jobs take commands out of what is printed: `##[add-mask]` anywhere in a line, `::add-mask::` where one begins.
-_COMMAND = re.compile(r"#(?=#[\w-]*\[)|^\s*:(?=:)")
+_ANYWHERE = re.compile(r"#(?=#[\w-]*\[)")
+_COMMAND = re.compile(rf"{_ANYWHERE.pattern}|^\s*:(?=:)")
 
 
 def visible(text: str, *, keep: str = "") -> str:
@@ -21,13 +22,23 @@ def visible(text: str, *, keep: str = "") -> str:
 
 def line(text: str, limit: int = 200) -> str:
     """One line for a terminal, cut at `limit` characters."""
-    shown = _COMMAND.sub(_tamed, visible(" ".join(text.split())))
+    shown = _tame(" ".join(text.split()))
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def message(text: str) -> str:
+    """A text of several lines for a terminal: none of them is a CI job's command."""
+    return "\n".join(map(_tame, text.splitlines()))
 
 
 def output(text: str) -> str:
     """What an image printed, for a terminal: no line of it begins as one of ours does, or as a CI job's command."""
-    return "\n".join(f"| {_COMMAND.sub(_tamed, visible(part))}" for part in text.splitlines())
+    return "\n".join(f"| {_tame(part)}" for part in text.splitlines())
+
+
+def commanding(text: str) -> bool:
+    """Does a CI job take a command out of it, wherever it stands in a line?"""
+    return _ANYWHERE.search(text) is not None
 
 
 def html(text: str) -> str:
@@ -38,6 +49,10 @@ def html(text: str) -> str:
 def markdown(text: str, limit: int = 200) -> str:
     """For a cell of a Markdown table."""
     return "".join(f"&#{ord(c)};" if c in "|<>&`*_[]()\\!#~@" else c for c in line(text, limit))
+
+
+def _tame(part: str) -> str:
+    return _COMMAND.sub(_tamed, visible(part))
 
 
 def _tamed(found: re.Match[str]) -> str:

@@ -39,7 +39,7 @@ def markdown(tally: Tally) -> str:
         for check, reason, ids in groups[:ROWS]:
             more = f" and {len(ids) - IDS} more" if len(ids) > IDS else ""
             named = ", ".join(escape.markdown(task_id, 80) for task_id in ids[:IDS])
-            lines.append(f"| {len(ids)} | {check} | {escape.markdown(reason, 300)} | {named}{more} |")
+            lines.append(f"| {len(ids)} | {escape.markdown(check)} | {escape.markdown(reason, 300)} | {named}{more} |")
         if len(groups) > ROWS:
             lines.append(f"| | | … and {len(groups) - ROWS} more reasons | |")
         lines.append("")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,6 +14,12 @@ from typing import Any
 from examples import images
 
 TASKGATE = [sys.executable, "-c", "import sys; from taskgate.harness.cli import main; sys.exit(main())"]
+
+
+def harmless(shown: str) -> bool:
+    """Does it hold nothing that a terminal or a CI job acts on?"""
+    return not {"\x1b", "\x07", "\u202e"} & set(shown) and not re.search(r"##[\w-]*\[|^\s*::", shown, re.M)
+
 
 # Its behaviour is the id up to the first hyphen.
 AGENT = r"""#!/usr/bin/python3

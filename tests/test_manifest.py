@@ -136,6 +136,9 @@ MISTAKES = {
     TASK + "budget: {calls: 1.5}": (4, "tasks[0].budget.calls", "whole number"),
     TASK + "env: {A-B: c}": (4, "tasks[0].env.A-B", "no name of an environment variable"),
     TASK + "submission: ../x": (4, "tasks[0].submission", "must not hold"),
+    TASK + "submission: /work/isolation.json": (4, "tasks[0].submission", "taskgate keeps"),
+    TASK + "submission: agent.log": (4, "tasks[0].submission", "taskgate keeps"),
+    TASK + "submission: a/result.json": (4, "tasks[0].submission", "taskgate keeps"),
     TASK + "agent: {module: 'a b'}": (4, "tasks[0].agent.module", "module name"),
     TASK + "agent: {command: []}": (4, "tasks[0].agent.command", "empty"),
     TASK + "python: '>3.x.y.z!'": (4, "tasks[0].python", "specifier"),
@@ -226,7 +229,22 @@ def test_no_bytes_make_it_fail_otherwise(tmp_path_factory: pytest.TempPathFactor
 
 
 WORDS = st.sampled_from(
-    ["x", "demo/one:1", "a b", "", "-x", "/abs", "linux/amd64", "never", "off", "fail", "json", ">=3", "4g"]
+    [
+        "x",
+        "demo/one:1",
+        "a b",
+        "",
+        "-x",
+        "/abs",
+        "linux/amd64",
+        "never",
+        "off",
+        "fail",
+        "json",
+        ">=3",
+        "4g",
+        "a/result.json",
+    ]
 )
 KEYS = [
     *("module", "command", "server", "run", "port", "health", "commands", "files", "tmp"),

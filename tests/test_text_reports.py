@@ -93,7 +93,7 @@ def test_a_ci_summary_in_markdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     github.write(tally)
     text = where.read_text()
     assert text.startswith("before\n") and "| 0 | 1 | 0 | 105 | 0 |" in text and "… and 5 more reasons" in text
-    row = next(line for line in text.splitlines() if "git_repo" in line)
+    row = next(line for line in text.splitlines() if "git&#95;repo" in line)
     assert len(re.findall(r"(?<!\\)\|", row)) == 5 and "<" not in row and "`" not in row
 
 

@@ -37,7 +37,7 @@ def run(given: argparse.Namespace) -> int:
     counts = tally.counts
     print(f"{len(tasks)} images: {', '.join(f'{number} {verdict}' for verdict, number in counts.items())}")
     for check, reason, ids in tally.grouped(Verdict.BROKEN):
-        print(f"  {len(ids):>5}  {check}: {escape.line(reason)}")
+        print(f"  {len(ids):>5}  {escape.line(f'{check}: {reason}')}")
     _told("without a verdict", tally.unchecked)
     _told("judged twice", [f"{task} ({', '.join(parts)})" for task, parts in merged.twice.items()])
     _told("not in the manifest", merged.strange)

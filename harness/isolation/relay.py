@@ -47,10 +47,10 @@ class Head:
         self.method, self.target, self.version = found.groups()
         self.fields: list[tuple[bytes, bytes, bytes]] = []
         for line in lines:
-            field = re.fullmatch(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*", line)
+            field = re.fullmatch(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\n]*)", line)
             if not field:
                 raise Refused(400, "a header's line can't be read")
-            self.fields.append((field[1].lower(), field[1], field[2]))
+            self.fields.append((field[1].lower(), field[1], field[2].strip(b" \t")))
 
     def all(self, name: bytes) -> list[bytes]:
         return [value for lower, _, value in self.fields if lower == name]

@@ -13,7 +13,7 @@ from taskgate.harness import archiveapi, transfer
 from taskgate.harness.container import Container
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import InfraError
-from taskgate.harness.runner import completion
+from taskgate.harness.runner import submissions
 from taskgate.harness.runner.completion import Unfinished
 from taskgate.harness.runner.folders import Folders
 from taskgate.harness.runner.results import PREDICTION, TRAJECTORY
@@ -63,4 +63,4 @@ def inspect(folder: Path, task_id: str, submission: str | None, before: dict[str
         if not target.exists():
             own = ": the agent has not written the one that the image brings" if before else ""
             raise Unfinished(f"there is no {target.name}, which the task asks for{own}")
-        completion.inspect_submission(target)
+        submissions.inspect(target)

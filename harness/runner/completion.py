@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tarfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 from taskgate.harness.runner.results import PREDICTION, TRAJECTORY, Results
 
 JSON_BYTES = 256 << 20
-UNPACKED_BYTES = 64 << 30
 NAMES = ("task_id", "instance_id")
 INSIDE = ("info", "metadata", "extra")
 # What a prediction says besides its answer.
@@ -82,23 +80,6 @@ def inspect(folder: Path, task_id: str) -> None:
         # To change nothing is an answer, of an agent that has done something.
         if not any(answer.values()) and not any(isinstance(value, list) and value for value in trajectory.values()):
             raise Unfinished(f"{PREDICTION} is empty, and so is {TRAJECTORY}")
-
-
-def inspect_submission(path: Path) -> None:
-    """Is an archive whole, if it is one by its name? Raises Unfinished."""
-    if path.stat().st_size == 0:
-        raise Unfinished(f"{path.name} is empty")
-    if not path.name.endswith((".tar.gz", ".tgz", ".tar")):
-        return
-    total = 0
-    try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r|*") as archive:
-            for member in archive:
-                total += member.size
-                if total > UNPACKED_BYTES:
-                    raise Unfinished(f"{path.name} unpacks to more than {UNPACKED_BYTES >> 30} GiB")
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        raise Unfinished(f"{path.name} is damaged: {error}") from error
 
 
 def describe(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:

@@ -19,6 +19,8 @@ from taskgate.harness.errors import UsageError
 MANIFEST, JOURNAL, RUN, RESULT = "manifest.yaml", "journal.jsonl", "run.json", "result.json"
 TRAJECTORY, PREDICTION, LOG, ISOLATION = "trajectory.json", "prediction.json", "agent.log", "isolation.json"
 RESERVED = {MANIFEST, JOURNAL, RUN}
+# What taskgate says of an attempt, beside what its agent left.
+EVIDENCE = {RESULT, LOG, ISOLATION}
 NAME_BYTES = 200
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 import tempfile
 from pathlib import Path
@@ -18,6 +19,7 @@ from taskgate.harness.runtime import layer
 from taskgate.harness.runtime.bundle import Bundle, Store
 
 BUILD_SECONDS = 1800
+ONBUILD = re.compile(r"(?:/bin/sh -c #\(nop\)\s*)?ONBUILD\b")
 
 
 def text(bundle: Bundle, base: str) -> str:
@@ -49,11 +51,15 @@ def keep(folder: Path, bundle: Bundle, base: str) -> Path:
 
 
 def build(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | None = None) -> str:
-    """The id of the image `base` with the bundle in it, built unless it is there. Raises BundleError, InfraError."""
+    """The id of the image `base` with the bundle in it, built unless it is there. Nothing of the image is run.
+
+    Raises BundleError, also for an image with ONBUILD instructions; InfraError.
+    """
     tag = tag or layer.tag_of(bundle, base)
     with layer.making(store, tag):
         if known := layer.made(engine, tag, bundle, base):
             return known
+        _refuse_triggers(engine, base)
         said: list[str] = []
         # A build can't begin with a bare id on every engine: a tag of our own names it.
         named = _alias(engine, base)
@@ -62,7 +68,7 @@ def build(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | No
                 _context(context, bundle, store, named, base)
                 for event in engine.api.build(
                     fileobj=context, custom_context=True, tag=tag, rm=True, forcerm=True, decode=True,
-                    timeout=BUILD_SECONDS,
+                    timeout=BUILD_SECONDS, network_mode="none",
                 ):  # fmt: skip
                     said.append(str(event.get("stream") or event.get("error") or ""))
                     if "error" in event:
@@ -73,6 +79,15 @@ def build(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | No
     if known := layer.made(engine, tag, bundle, base):
         return known
     raise BundleError(f"the build of {tag} left no such image: {''.join(said)[-2000:]}")
+
+
+def _refuse_triggers(engine: Engine, base: str) -> None:
+    """A build would run what the image says with ONBUILD: as root, without limits."""
+    config = (engine.inspect(base) or {}).get("Config") or {}
+    # Podman tells of them in the history alone, where an image that means harm can leave them out.
+    told = engine.podman and any(ONBUILD.match(line.get("CreatedBy") or "") for line in layer.past_of(engine, base))
+    if config.get("OnBuild") or told:
+        raise BundleError(f"{base} has ONBUILD instructions, which a build would run: bring the runtime in by a mount")
 
 
 def _context(file: IO[bytes], bundle: Bundle, store: Store, named: str, base: str) -> None:

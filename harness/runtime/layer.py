@@ -47,7 +47,7 @@ def append(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | N
     about = engine.inspect(base)
     if about is None:
         raise InfraError(f"the engine does not find the image {base} any more")
-    past = _history(engine, base)
+    past = past_of(engine, base)
     with making(store, tag):
         if known := made(engine, tag, bundle, base):
             return known
@@ -66,7 +66,7 @@ def append(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | N
     raise BundleError(f"the engine took the layer for {base}, but has no image {tag}")
 
 
-def _history(engine: Engine, base: str) -> list[dict[str, Any]]:
+def past_of(engine: Engine, base: str) -> list[dict[str, Any]]:
     """The history API's lines; none where it fails, as Podman's does for images whose history has no dates."""
     try:
         with faults.translated(f"reading the history of {base}"):

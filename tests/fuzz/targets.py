@@ -19,6 +19,8 @@ from taskgate.harness.frames import Frames
 from taskgate.harness.manifest import _Builder
 from taskgate.harness.registries import client, survey
 from taskgate.harness.registries.reference import Reference, base_url
+from taskgate.harness.runner import submissions
+from taskgate.harness.runner.completion import Unfinished
 from taskgate.harness.shell import Excerpt, Shell, ShellDied
 from taskgate.harness.skiplist import Entry, TextSkipList
 from taskgate.harness.task import Task
@@ -101,6 +103,19 @@ def tar(data: bytes) -> None:
         assert {path.name for path in (folder / "in").iterdir()} <= {"it"}
 
 
+def submission(data: bytes) -> None:
+    with _folder() as folder, contextlib.suppress(Unfinished):
+        (folder / "submission.tar.gz").write_bytes(data)
+        submissions.inspect(folder / "submission.tar.gz")
+
+
+def _archive() -> bytes:
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w", format=tarfile.PAX_FORMAT) as made:
+        made.addfile(tarfile.TarInfo("a" * 120))
+    return held.getvalue()[:2048]
+
+
 def reference(data: bytes) -> None:
     with contextlib.suppress(TaskgateError):
         found = Reference.parse(data.decode("utf-8", "replace"))
@@ -158,6 +173,7 @@ SEEDS: dict[str, bytes] = {
     "skip_list": b'# {"task_id": "a", "check": "shell"}\na\n\n# by hand\nb\n',
     "frames": b"\1\0\0\0\0\0\0\2ab\2\0\0\0\0\0\0\1c",
     "shell": b"out\nNONCE 0 0\nmore\nNONCE 1 7\n",
+    "submission": _archive(),
     "registry": b'Bearer realm="https://a.example/token",service="s",scope="x"',
     "answers": b'{"tags": ["a"], "errors": [{"code": "X"}], "manifests": [{"digest": "d", "platform": {"os": "linux"}}]}',
     "reference": b"registry.example:5000/a/b:tag@sha256:00",
@@ -176,6 +192,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "frames": frames,
     "shell": shell,
     "tar": tar,
+    "submission": submission,
     "reference": reference,
     "registry": registry,
     "answers": answers,
@@ -189,6 +206,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 def _escaped(text: str) -> None:
     """No control character is left, and no line that a CI job takes for a command."""
-    for shown in (escape.line(text), *escape.output(text).split("\n")):
+    for shown in (escape.line(text), *escape.message(text).split("\n"), *escape.output(text).split("\n")):
         assert shown.isprintable() or not set(shown) & set(map(chr, range(32)))
         assert not shown.lstrip().startswith("::") and "##[" not in shown

@@ -7,27 +7,38 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.running import TASKGATE
+from tests.running import TASKGATE, harmless
 
 HEAD = "version: 1\ntasks:\n"
 HARBOR = "[environment]\ndocker_image = 'x'\n"
 KIB = 3 << 20
 
 
-def _told(folder: Path, source: str = ".", command: str = "manifest") -> tuple[int, str]:
+def _told(folder: Path, source: str = ".") -> tuple[int, str]:
     """Exit status and what it says on stderr; never a traceback."""
+    return _ran(folder, [*TASKGATE, "manifest", source, "-o", "made.yaml"])
+
+
+def _gated(folder: Path, source: str) -> tuple[int, str]:
+    """The same of the gate, which reads them in a plugin of pytest's."""
+    return _ran(folder, [sys.executable, "-m", "pytest", "-p", "no:hypothesispytest", f"--images={source}"])
+
+
+def _ran(folder: Path, command: list[str]) -> tuple[int, str]:
     shell = f'ulimit -v {KIB}; exec "$@"'
     done = subprocess.run(
-        ["/bin/sh", "-c", shell, "sh", *TASKGATE, command, source, "-o", "made.yaml"],
+        ["/bin/sh", "-c", shell, "sh", *command],
         cwd=folder, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr[-2000:]
+    assert harmless(done.stdout + done.stderr)
     return done.returncode, done.stderr
 
 
@@ -43,6 +54,9 @@ MANIFESTS: dict[str, tuple[str, bytes | str, str]] = {
     "image-as-conflict": ("m.yaml", HEAD + "- '======='\n", "tasks[0].image"),
     "surrogate": ("m.jsonl", '{"id": "\\ud800", "image": "x"}\n', "id"),
     "nul": ("m.jsonl", '{"id": "a\\u0000b", "image": "x"}\n', "id"),
+    "command": ("m.jsonl", '{"id": "x##[add-mask]y", "image": "x"}\n', "id: looks like a command"),
+    "control": ("m.jsonl", '{"id": "a", "image": "x", "a\\u001b]0;b\\u0007\\n::error::c\\n##[add-mask]d": 1}\n', "no field"),
+    "control-in-yaml": ("m.yaml", HEAD + '- {image: x, "a\\e]0;b\\n::error::c\\n##[add-mask]d": 1}\n', "no field"),
     "depth": ("m.jsonl", '{"id": "a", "image": "x", "env": ' + '{"a":' * 90 + "1" + "}" * 90 + "}\n", "deep"),
     "rows-depth": ("r.jsonl", '{"instance_id": "a", "base_commit": ' + "[" * 700 + "]" * 700 + "}\n", "deep"),
     "rows-number-depth": ("r.jsonl", '{"org": "a", "repo": "b", "number": ' + "[" * 900 + "]" * 900 + "}\n", "deep"),
@@ -58,13 +72,14 @@ MANIFESTS: dict[str, tuple[str, bytes | str, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("read", [_told, _gated], ids=["taskgate", "pytest"])
 @pytest.mark.parametrize("name", MANIFESTS)
-def test_it_is_a_mistake_that_is_told(tmp_path: Path, name: str) -> None:
+def test_it_is_a_mistake_that_is_told(tmp_path: Path, name: str, read: Callable[[Path, str], tuple[int, str]]) -> None:
     file, text, said = MANIFESTS[name]
     path = tmp_path / file
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    status, told = _told(tmp_path, "." if "/" in file else file)
+    status, told = read(tmp_path, "." if "/" in file else file)
     assert status == 4 and said in told and Path(file).name in told and len(told) < 2000, (status, told[:2000])
 
 

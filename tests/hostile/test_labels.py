@@ -13,13 +13,33 @@ from taskgate.harness.engine import Engine
 from taskgate.harness.task import Task
 from tests.library import running
 
+# More than Python takes for a number.
+DIGITS = "9" * 5000
+PRETENCES = {
+    "gone": {"taskgate.pid": "0", "taskgate.started": "0"},
+    "pid": {"taskgate.pid": DIGITS},
+    "expires": {"taskgate.host": "another", "taskgate.expires": DIGITS},
+}
 
-@pytest.fixture(scope="module")
-def pretender(client: Any, sound: str) -> Iterator[str]:
-    """It says that it was left over long ago, by a process of this host that is gone."""
-    said = {**owner.labels("0", -9999), "taskgate.pid": "0", "taskgate.started": "0"}
+
+@pytest.fixture(
+    scope="module",
+    params=PRETENCES,
+)
+def pretender(request: pytest.FixtureRequest, client: Any, sound: str) -> Iterator[str]:
+    """It says that it was left over long ago, by a process of this host that is gone; or what nobody can read."""
+    said = {**owner.labels("0", -9999), **PRETENCES[request.param]}
     labels = " ".join(f"{name}={value!r}" for name, value in said.items())
-    yield images.build(client, "taskgate-test/hostile-labels:1", f"FROM {sound}\nLABEL {labels}")
+    yield images.build(client, f"taskgate-test/hostile-labels:{request.param}", f"FROM {sound}\nLABEL {labels}")
+
+
+@pytest.mark.parametrize("text", [DIGITS, "", "-1", "1.5", "x", "٣", "²"])
+def test_what_is_no_number(text: str) -> None:
+    """Neither a process nor a time: nothing is known to be left over."""
+    said = owner.labels("0", -9999)
+    assert owner.abandoned(said | {"taskgate.host": "another"})
+    assert not owner.abandoned(said | {"taskgate.host": "another", "taskgate.expires": text})
+    assert not owner.abandoned(said | {"taskgate.pid": text, "taskgate.expires": text})
 
 
 def test_what_others_run_from_it_is_left_alone(client: Any, engine: Engine, pretender: str) -> None:

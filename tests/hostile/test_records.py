@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import tracemalloc
 from pathlib import Path
@@ -13,13 +14,16 @@ import pytest
 
 from taskgate.harness.cache import VerdictCache
 from taskgate.harness.errors import InfraError
-from tests.running import TASKGATE
+from tests.conftest import Gate
+from tests.running import TASKGATE, harmless
 
 RECORD: dict[str, Any] = {
     "task_id": "a", "image": "x", "digest": None, "platform": None, "verdict": "broken", "check": "shell", "reason": "r",
     "hint": None, "findings": [{"check": "shell", "outcome": "fail", "reason": "r", "seconds": 0.1}], "seconds": 0.1,
     "cached": False, "started": "2020-01-01T00:00:00+00:00",
 }  # fmt: skip
+
+SAID = "\x1b[2J\x07\n::error::x | y\n##[error]x\ud800\u202e"
 
 
 def _merge(folder: Path, verdicts: bytes | str) -> tuple[int, str]:
@@ -34,7 +38,7 @@ def _run(folder: Path) -> tuple[int, str]:
     command = [*TASKGATE, "merge", "part", "--images=m.yaml", "--out=out", "--skip-list=list"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
     assert "Traceback" not in done.stderr, done.stderr[-2000:]
-    assert not {"\x1b", "\x07"} & set(done.stdout + done.stderr)
+    assert harmless(done.stdout + done.stderr)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -62,10 +66,33 @@ def test_what_is_no_verdicts(tmp_path: Path, verdicts: bytes | str) -> None:
 
 
 def test_what_a_record_says_reaches_no_terminal(tmp_path: Path) -> None:
-    said = "\x1b[2J\n::error::x\n##[error]x\ud800\u202e"
-    status, told = _merge(tmp_path, json.dumps({"tasks": [{**RECORD, "reason": said}, {**RECORD, "task_id": said}]}))
-    assert status == 10 and "\n::" not in told and "##[" not in told
+    spoilt = {**RECORD, **dict.fromkeys(("reason", "check", "hint", "image"), SAID)}
+    status, told = _merge(tmp_path, json.dumps({"tasks": [spoilt, {**RECORD, "task_id": SAID}]}))
+    assert status == 10 and r"\x1b[2J" in told
     assert [line for line in (tmp_path / "list").read_text().splitlines() if not line.startswith("#")] == ["a"]
+
+
+@pytest.mark.parametrize("verdict", ["broken", "incompatible", "infra", "healthy"])
+def test_what_a_record_says_reaches_no_report(tmp_path: Path, gate: Gate, verdict: str) -> None:
+    """Every text of a record and its evidence, told with all that pytest can be asked to tell, and to GitHub."""
+    finding = {"check": SAID, "outcome": "warn", "reason": SAID, "seconds": 0.1}
+    texts = dict.fromkeys(("image", "digest", "platform", "check", "reason", "hint"), SAID)
+    record = {**RECORD, **texts, "verdict": verdict, "findings": [finding]}
+    evidence = {"command": SAID, "status": SAID, "output": SAID}
+    part = tmp_path / "part"
+    part.mkdir()
+    (part / "verdicts.json").write_text(json.dumps({"tasks": [record]}))
+    (part / "cache.jsonl").write_text(json.dumps({"fingerprint": "f", "record": record, "evidence": evidence}) + "\n")
+    summary = {"GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
+    run = gate(
+        "version: 1\ntasks: [{id: a, image: x}]\n", f"--replay={part}", "-rA", "-v", "--html=r.html", env=summary
+    )
+    assert run.status == {"broken": 1, "healthy": 0}.get(verdict, 10), run.output
+    assert "INTERNALERROR" not in run.output and r"\x1b[2J" in run.output and harmless(run.output)
+    assert (verdict == "broken") == ("command: " in run.output)
+    told = (tmp_path / "summary.md").read_text()
+    assert harmless(told) and verdict in ("healthy", *re.findall(r"^### (.*)$", told, re.M))
+    assert verdict == "healthy" or re.search(r"^\| 1 \|([^|\n]+\|){3}$", told, re.M)
 
 
 def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
