@@ -74,6 +74,14 @@ def _remove_halves(folder: Path, prefix: str) -> None:
                 os.close(handle)
 
 
+def is_file(path: Path) -> bool:
+    """Is there a file, as far as this user may know? pathlib raises where a name is too long or a folder is closed."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 class Lines:
     """An append-only file of JSON objects, one a line. A torn last line of a killed run is closed first."""
 
