@@ -27,7 +27,7 @@ def write(path: Path, data: bytes | Iterable[bytes]) -> None:
 
     `data` may come in pieces, so that a large document is never in memory as a whole.
     """
-    path = path.resolve()
+    path = resolved(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.name[:100]}."
     _remove_halves(path.parent, prefix)
@@ -138,6 +138,22 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:
         return False
+
+
+def is_folder(path: Path) -> bool:
+    """As `is_file`."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def resolved(path: Path) -> Path:
+    """Where links lead. Raises OSError, for links in a circle as well: before Python 3.13 these are a RuntimeError."""
+    try:
+        return path.resolve()
+    except RuntimeError as error:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from error
 
 
 class Lines:

@@ -71,7 +71,7 @@ def merge(parts: list[Path], out: Path, ids: Iterable[str]) -> Merged:
     merged = Merged(Tally(manifest_ids=wanted, scope=set(wanted)))
     known, origin = set(wanted), dict[str, str]()
     for part in parts:
-        if part.resolve() == out.resolve():
+        if _same(part, out):
             raise UsageError(f"{part} is a part: what is put together goes elsewhere", field="--out")
         for record in records(part):
             if record.task_id in origin:
@@ -85,6 +85,14 @@ def merge(parts: list[Path], out: Path, ids: Iterable[str]) -> Merged:
         _join([part / name for part in parts], out / name)
     verdicts.write(out / VERDICTS, merged.tally)
     return merged
+
+
+def _same(part: Path, out: Path) -> bool:
+    """What leads nowhere is told once it is read, or written to."""
+    try:
+        return files.resolved(part) == files.resolved(out)
+    except OSError:
+        return False
 
 
 def _join(sources: list[Path], target: Path) -> None:

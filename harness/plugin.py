@@ -59,6 +59,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[SKIPS] = pickle.loads(worker["taskgate_skips"]) if worker else controller.skips  # noqa: S301
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise pytest.UsageError(f"{error.filename or 'a file'}: {error.strerror}") from error
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import math
+import re
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,11 +25,12 @@ def pick(tasks: dict[str, Task], which: str | None, seconds: dict[str, float] | 
     """
     if which is None:
         return tasks
-    index, _, count = which.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", which, re.ASCII)
+    index, count = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= index <= count:
         raise UsageError(f"{which!r} is not of the form I/N with I from 1 to N", field="--shard")
-    mine = _balanced(tasks, int(count), seconds) if seconds else {name: _hash(name) % int(count) for name in tasks}
-    return {name: task for name, task in tasks.items() if mine[name] == int(index) - 1}
+    mine = _balanced(tasks, count, seconds) if seconds else {name: _hash(name) % count for name in tasks}
+    return {name: task for name, task in tasks.items() if mine[name] == index - 1}
 
 
 def recorded(path: Path) -> dict[str, float]:
@@ -36,14 +38,14 @@ def recorded(path: Path) -> dict[str, float]:
 
     Raises UsageError.
     """
-    if path.is_dir():
-        path = next((found for name in (merging.VERDICTS, merging.JOURNAL) if (found := path / name).is_file()), path)
+    if files.is_folder(path):
+        path = next((at for name in (merging.VERDICTS, merging.JOURNAL) if files.is_file(at := path / name)), path)
     try:
         rows: Iterable[Any] = (
             list(files.read_lines(path)) if path.suffix == ".jsonl" else files.read_document(path)["tasks"]
         )
         told = {str(row["task_id"]): float(row["seconds"]) for row in rows}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, InfraError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, InfraError) as error:
         raise UsageError(f"tells no durations of a run: {error!r}", file=str(path), field="--balance") from error
     known = {name: taken for name, taken in told.items() if math.isfinite(taken) and taken >= 0}
     if not known:

@@ -37,6 +37,17 @@ def load(text: str, *, format: str | None = None, defaults: str | None = None, b
 
 def read(text: str, *, format: str | None = None, base: Path | None = None) -> list[Task] | tuple[Source, list[Row]]:
     """A manifest's tasks, or the rows of another format that `match` lets through. Raises UsageError."""
+    try:
+        return _read(text, format, base)
+    except OSError as error:
+        # A name that is too long, a folder that this user may not enter. What importers ask servers for is not a file.
+        if error.errno is None:
+            raise
+        said = f"can't be read: {error.strerror or error}"
+        raise UsageError(said, file=str(error.filename or text)[:1000]) from error
+
+
+def _read(text: str, format: str | None, base: Path | None) -> list[Task] | tuple[Source, list[Row]]:
     source = _source(text, base)
     chosen = importer.choose(source, format)
     if chosen is None:

@@ -41,7 +41,7 @@ def read(results: Results, *, engine: Engine | None = None) -> list[Standing]:
     Raises UsageError where the folder is no run's, InfraError.
     """
     path = results.out / MANIFEST
-    if not path.is_file():
+    if not files.is_file(path):
         raise UsageError(f"{results.out} is no folder of a run: there is no {MANIFEST} in it", field="OUT")
     last: dict[str, dict[str, Any]] = {}
     for line in files.read_lines(results.out / JOURNAL):
@@ -55,7 +55,7 @@ def _standing(results: Results, task: Task, line: dict[str, Any] | None, engine:
     if told and (str(told.get("started")) > str(said.get("when", "")) or said.get("what") == INTERRUPTED):
         # A kill came between a result and its line, or an earlier result still stands.
         said = {"what": told.get("status"), "reason": told.get("reason"), "config": told.get("config")}
-    what, reason = said.get("what"), said.get("reason")
+    what, reason = said.get("what"), str(said.get("reason") or "") or None
     if what in NOT_WORTH_IT:
         return Standing(task.id, State.SKIPPED, f"{what}: {reason}")
     if what in (DONE, SKIP_DONE):
