@@ -26,7 +26,8 @@ def parse_age(text: str) -> timedelta | None:
     found = re.fullmatch(r"(\d{1,6})([smhd])", text, re.ASCII)
     if not found:
         raise UsageError(f"{text!r} is no age: 30d, 12h, 90m, 45s or never", field="--max-age")
-    return timedelta(**{UNITS[found[2]]: int(found[1])})
+    # More than a calendar holds is no less.
+    return min(timedelta(**{UNITS[found[2]]: int(found[1])}), timedelta(days=36500))
 
 
 class VerdictCache:

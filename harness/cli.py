@@ -48,6 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read the output has seen enough; nothing more can be said, not even at the interpreter's end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except OSError as error:
+        # A file or a folder that can't be read or made. What has no number is no system's: a mistake of ours.
+        if error.errno is None:
+            raise
+        return _told(f"{error.filename or 'a file'}: {error.strerror}", NO_VERDICT)
     except KeyboardInterrupt:
         return _told("interrupted; the same command goes on where this one stopped", INTERRUPTED)
 

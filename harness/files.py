@@ -8,6 +8,7 @@ import fcntl
 import glob
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ def write(path: Path, data: bytes | Iterable[bytes]) -> None:
         with path.open("wb") as device:
             device.writelines(pieces)
         return
-    path = path.resolve()
+    path = resolved(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.name[:100]}."
     _remove_halves(path.parent, prefix)
@@ -78,6 +79,87 @@ def _remove_halves(folder: Path, prefix: str) -> None:
                 path.unlink()
             finally:
                 os.close(handle)
+
+
+@contextlib.contextmanager
+def scratch(folder: Path, prefix: str) -> Iterator[Path]:
+    """An empty file in `folder`, to be filled and moved; it goes when it was not, a killed process's as well.
+
+    Raises OSError.
+    """
+    _remove_halves(folder, prefix)
+    handle, name = _half(folder, prefix)
+    try:
+        Path(name).chmod(0o666 & ~_umask())
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+        os.close(handle)
+
+
+# What tells a workshop from a folder of somebody else's, and is locked as long as its process lives.
+LOCK = ".taskgate-lock"
+
+
+@contextlib.contextmanager
+def workshop(folder: Path, prefix: str) -> Iterator[Path]:
+    """A new folder in `folder`, gone at the end, a killed process's as well. Raises OSError."""
+    _remove_workshops(folder, prefix)
+    while True:
+        made = Path(tempfile.mkdtemp(dir=folder, prefix=prefix))
+        handle = os.open(made / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        # Somebody may have taken it for a dead one's before it was locked.
+        if (made / LOCK).exists():
+            break
+        os.close(handle)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+        os.close(handle)
+
+
+def _remove_workshops(folder: Path, prefix: str) -> None:
+    for path in folder.glob(f"{glob.escape(prefix)}{HALF}/{LOCK}"):
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path.parent, ignore_errors=True)
+            finally:
+                os.close(handle)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def is_file(path: Path) -> bool:
+    """Is there a file, as far as this user may know? pathlib raises where a name is too long or a folder is closed."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """As `is_file`."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def resolved(path: Path) -> Path:
+    """Where links lead. Raises OSError, for links in a circle as well: before Python 3.13 these are a RuntimeError."""
+    try:
+        return path.resolve()
+    except RuntimeError as error:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from error
 
 
 class Lines:

@@ -31,11 +31,13 @@ class Host:
 def find_engine(explicit: str | None = None) -> Host:
     """The engine to use. What was named outright is used as it is; usual sockets are tried in turn.
 
-    Raises EngineUnavailable, whose text says what to do, where no socket answers.
+    Raises EngineUnavailable, whose text says what to do, where no socket answers, UsageError for what is no address.
     """
     if explicit:
+        _plausible(explicit, "--docker-host")
         return Host(explicit, _env_tls() if explicit.startswith("tcp") else None)
     if url := os.environ.get("DOCKER_HOST"):
+        _plausible(url, "DOCKER_HOST")
         return Host(url, _env_tls())
     if host := _context():
         return host
@@ -85,6 +87,15 @@ def _context() -> Host | None:
     if context is None or not context.Host:
         return None
     return Host(context.Host, context.TLSConfig or None)
+
+
+def _plausible(url: str, origin: str) -> None:
+    """Raises UsageError. What is wrong in another way is told when it is connected to."""
+    try:
+        with contextlib.suppress(docker.errors.DockerException):
+            docker.utils.parse_host(url)
+    except ValueError as error:
+        raise UsageError(f"{url!r} is no engine's address: {error}", field=origin) from error
 
 
 def _env_tls() -> TLSConfig | None:

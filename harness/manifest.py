@@ -14,9 +14,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 
-from taskgate.harness import document
+from taskgate.harness import document, files
 from taskgate.harness.document import Node
 from taskgate.harness.errors import ManifestError
 from taskgate.harness.importers.importer import Row
@@ -386,11 +386,19 @@ class _Builder:
     def python(self, node: Node, where: str) -> str | None:
         value = self.optional(node, where)
         try:
-            if value is not None:
-                SpecifierSet(value)
-        except InvalidSpecifier:
+            # Numbers are looked at when they are compared.
+            for one in SpecifierSet(value or ""):
+                one.contains("3", prereleases=True)
+        except ValueError:
             self.fail("is no version specifier such as >=3.9", node, where)
         return value
+
+    def place(self, node: Node, where: str) -> str:
+        """A path, relative to the manifest."""
+        try:
+            return str(files.resolved(Path(self.file).parent / self.text(node, where)))
+        except (OSError, ValueError) as error:
+            self.fail(f"can't be a path: {getattr(error, 'strerror', None) or error}", node, where)
 
     def runtime(self, node: Node, where: str) -> Runtime | None:
         if node.is_null:
@@ -408,7 +416,7 @@ class _Builder:
                 given[name] = self.prefix(value, at)
             else:
                 # As in every manifest of the kind: relative to the file that says it.
-                given[name] = str((Path(self.file).parent / self.text(value, at)).resolve())
+                given[name] = self.place(value, at)
         sources = [name for name in ("from_image", "directory", "tar") if name in given]
         if len(sources) > 1:
             self.fail(f"takes only one of {' and '.join(sources)}", node, where)

@@ -61,7 +61,7 @@ def rows(part: Path) -> list[Any]:
         document = files.read_document(path)
         tasks, stopped = document["tasks"], document.get("under_way")
     except FileNotFoundError:
-        if not (part / JOURNAL).is_file():
+        if not files.is_file(part / JOURNAL):
             raise UsageError(
                 f"{part} is no part of a run: it has neither {VERDICTS} nor {JOURNAL}", field="OUT"
             ) from None
@@ -83,7 +83,7 @@ def merge(parts: list[Path], out: Path, tasks: Iterable[Task], run: str) -> Merg
     merged = Merged(Tally(manifest_ids=list(images), scope=set(images)))
     origin = dict[str, str]()
     for part in parts:
-        if part.resolve() == out.resolve():
+        if _same(part, out):
             raise UsageError(f"{part} is a part: what is put together goes elsewhere", field="--out")
         for record in records(part):
             if record.task_id in origin:
@@ -100,6 +100,14 @@ def merge(parts: list[Path], out: Path, tasks: Iterable[Task], run: str) -> Merg
     _join((line for part in parts for line in files.read_lines(part / CACHE)), out / CACHE)
     verdicts.write(out / VERDICTS, merged.tally)
     return merged
+
+
+def _same(part: Path, out: Path) -> bool:
+    """What leads nowhere is told once it is read, or written to."""
+    try:
+        return files.resolved(part) == files.resolved(out)
+    except OSError:
+        return False
 
 
 def _join(lines: Iterable[dict[str, Any]], target: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from taskgate.checks import registry
 from taskgate.checks.registry import Check
-from taskgate.harness import shards, taskset
+from taskgate.harness import files, shards, taskset
 from taskgate.harness.cache import parse_age
 from taskgate.harness.errors import UsageError
 from taskgate.harness.task import Task
@@ -174,7 +174,7 @@ def _insist(tasks: dict[str, Task], checks: list[Check], shown: str) -> None:
 
 def _checks(folders: list[Path]) -> list[Check]:
     for folder in folders:
-        if not folder.is_dir():
+        if not files.is_folder(folder):
             raise UsageError(f"{folder} is not a directory", field="--check-path")
     try:
         return registry.load(tuple(folders))

@@ -60,6 +60,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[SKIPS] = pickle.loads(worker["taskgate_skips"]) if worker else controller.skips  # noqa: S301
     except UsageError as error:
         raise pytest.UsageError(escape.message(str(error))) from error
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise pytest.UsageError(escape.message(f"{error.filename or 'a file'}: {error.strerror}")) from error
 
 
 @pytest.hookimpl(optionalhook=True)

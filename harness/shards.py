@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import math
+import re
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,11 +25,12 @@ def pick(tasks: dict[str, Task], which: str | None, seconds: dict[str, float] | 
     """
     if which is None:
         return tasks
-    index, _, count = which.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", which, re.ASCII)
+    index, count = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= index <= count:
         raise UsageError(f"{which!r} is not of the form I/N with I from 1 to N", field="--shard")
-    mine = _balanced(tasks, int(count), seconds) if seconds else {name: _hash(name) % int(count) for name in tasks}
-    return {name: task for name, task in tasks.items() if mine[name] == int(index) - 1}
+    mine = _balanced(tasks, count, seconds) if seconds else {name: _hash(name) % count for name in tasks}
+    return {name: task for name, task in tasks.items() if mine[name] == index - 1}
 
 
 def recorded(path: Path) -> dict[str, float]:
@@ -39,7 +41,7 @@ def recorded(path: Path) -> dict[str, float]:
     try:
         rows = _rows(path)
         told = {str(row["task_id"]): float(row["seconds"]) for row in rows}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, InfraError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, InfraError) as error:
         raise UsageError(f"tells no durations of a run: {error!r}", file=str(path), field="--balance") from error
     known = {name: taken for name, taken in told.items() if math.isfinite(taken) and taken >= 0}
     if not known:
@@ -49,8 +51,8 @@ def recorded(path: Path) -> dict[str, float]:
 
 def _rows(path: Path) -> Iterable[Any]:
     """Records as they are written. Of a folder whose last run was stopped, the journal tells more."""
-    if path.is_dir():
-        if (document := path / merging.VERDICTS).is_file() and (found := _rows(document)):
+    if files.is_folder(path):
+        if files.is_file(document := path / merging.VERDICTS) and (found := _rows(document)):
             return found
         path = path / merging.JOURNAL
     if path.suffix == ".jsonl":

@@ -44,6 +44,19 @@ def read(
     text: str, *, format: str | None = None, base: Path | None = None, checks: frozenset[str] | None = None
 ) -> list[Task] | tuple[Source, list[Row]]:
     """A manifest's tasks, or the rows of another format that `match` lets through. Raises UsageError."""
+    try:
+        return _read(text, format, base, checks)
+    except OSError as error:
+        # A name that is too long, a folder that this user may not enter. What importers ask servers for is not a file.
+        if error.errno is None:
+            raise
+        said = f"can't be read: {error.strerror or error}"
+        raise UsageError(said, file=str(error.filename or text)[:1000]) from error
+
+
+def _read(
+    text: str, format: str | None, base: Path | None, checks: frozenset[str] | None
+) -> list[Task] | tuple[Source, list[Row]]:
     source = _source(text, base)
     chosen = importer.choose(source, format)
     if chosen is None:

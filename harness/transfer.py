@@ -17,9 +17,8 @@ from typing import IO, Any
 
 import docker.errors
 
-from taskgate.harness import archive, archiveapi, faults
+from taskgate.harness import archive, archiveapi, faults, files
 from taskgate.harness.errors import InfraError, TransferError
-from taskgate.harness.files import trouble
 from taskgate.harness.log import safe_log
 from taskgate.reports import escape
 
@@ -87,8 +86,8 @@ def copy_from_container(
     try:
         parent.mkdir(parents=True, exist_ok=True)
         # Beside the destination, so that what has arrived gets there by a rename.
-        with tempfile.TemporaryDirectory(prefix=".taskgate-", dir=parent) as name:
-            fresh = Path(name) / "copy"
+        with files.workshop(parent, ".taskgate-copy-") as folder:
+            fresh = folder / "copy"
             with archiveapi.tar(container.client.api, container.id, source) as tar:
                 archive.unpack(tar, fresh, max_bytes=max_bytes, max_entries=max_entries)
             archive.settle(fresh, dest.absolute())
@@ -97,7 +96,7 @@ def copy_from_container(
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise trouble(dest, error) from error
+        raise files.trouble(dest, error) from error
     if verbose:
         safe_log(f"Copied {escape.line(source, 1000)} of the container to {escape.line(str(dest), 1000)}")
 

@@ -78,6 +78,10 @@ def test_where_a_registry_is() -> None:
         base_url("registry.example") == "https://registry.example"
         and base_url("localhost:5000") == "http://localhost:5000"
     )
+    for host in ("127.0.0.1:5000", "127.9.9.9", "[::1]:5000", "localhost"):
+        assert base_url(host) == f"http://{host}"
+    for host in ("localhost.example", "127.example:5000", "127.0.0.1.example", "localhost@evil.example", "[::1"):
+        assert base_url(host) == f"https://{host}"
     with pytest.raises(ImageNotFound):
         Reference.parse("-a.b/c")
 

@@ -196,7 +196,7 @@ def _spec(given: argparse.Namespace) -> RunSpec:
             raise UsageError(f"must be {least} or more", field=name)
     if not 0 < given.time <= 30 * 86400:
         raise UsageError("must be more than 0 and at most 2592000 seconds", field="--time")
-    if given.inputs and not Path(given.inputs).is_dir():
+    if given.inputs and not files.is_folder(Path(given.inputs)):
         raise UsageError(f"there is no folder {given.inputs}", field="--inputs")
     return RunSpec(
         agent=None if given.agent is None else _agent(given.agent),

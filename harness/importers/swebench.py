@@ -197,7 +197,7 @@ def _parquet(source: Source) -> Iterator[tuple[int, Any]]:
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise source.fail(f"is no Parquet, or is damaged: {error}") from error
 
 

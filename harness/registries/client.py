@@ -16,9 +16,12 @@ from urllib.parse import SplitResult, quote, urlencode, urljoin, urlsplit
 
 import docker.auth
 import requests
+import urllib3
 
+from taskgate.harness import files
 from taskgate.harness.errors import ImageNotFound, RegistryError
-from taskgate.harness.registries.reference import HUB, Reference, base_url
+from taskgate.harness.registries import exchange
+from taskgate.harness.registries.reference import HUB, Reference, base_url, is_loopback
 
 INDEXES = ("application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.oci.image.index.v1+json")
 MANIFESTS = ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json")
@@ -54,7 +57,7 @@ class Client:
         self._tokens: dict[str, tuple[str, float]] = {}
         self._basic: tuple[str, str] | None = None
         own = AUTHORITIES / registry / "ca.crt"
-        self._verify: str | bool = str(own) if "/" not in registry and own.is_file() else True
+        self._verify: str | bool = str(own) if "/" not in registry and files.is_file(own) else True
         self._not_before = 0.0
         self._failing = False
 
@@ -136,6 +139,10 @@ class Client:
                 tries += 1
                 self._pause(tries)
                 continue
+            except (ValueError, urllib3.exceptions.HTTPError) as error:
+                raise RegistryError(
+                    f"{self.registry} can't be asked, or sends to where nobody can be: {error}"
+                ) from error
             status = answer.status_code
             if status == 400 and NO_TLS in data and self._base.startswith("http:"):
                 # On the loopback interface, too, a registry may want TLS.
@@ -144,8 +151,9 @@ class Client:
             self._failing = self._failing and status >= 500
             if status == 200:
                 return answer, data
-            said = f"it answers {status}: {_said(data)}"
-            if status == 401 and not challenged:
+            said = f"{_who(answer)} answers {status}: {_said(data)}"
+            # Whoever a redirect leads to is nobody to log in to.
+            if status == 401 and not challenged and _is_own(answer):
                 challenged = True
                 self._authenticate(answer.headers.get("WWW-Authenticate", ""), scope)
                 continue
@@ -166,16 +174,22 @@ class Client:
         raise RegistryError(f"{self.registry}: {said} (tried {tries} times)")
 
     def _send(self, method: str, path: str, headers: dict[str, str]) -> tuple[requests.Response, bytes]:
-        """An answer and its body, whole and of bounded size. Raises RequestException, RegistryError."""
-        with self._session().request(
-            method,
-            self._base + path,
-            headers=headers,
-            timeout=(CONNECT_SECONDS, READ_SECONDS),
-            # Said with each request: what the session says gives way to the environment.
-            verify=self._verify,
-            stream=True,
-        ) as answer:
+        """An answer and its body, whole, in time and of bounded size.
+
+        Raises RequestException, RegistryError, and for a host that can't be one ValueError or urllib3's HTTPError.
+        """
+        with (
+            exchange.within(ANSWER_SECONDS, self.registry),
+            self._session().request(
+                method,
+                self._base + path,
+                headers=headers,
+                timeout=(CONNECT_SECONDS, READ_SECONDS),
+                # Said with each request: what the session says gives way to the environment.
+                verify=self._verify,
+                stream=True,
+            ) as answer,
+        ):
             data = self._body(answer)
             length = answer.headers.get("Content-Length", "")
             if (
@@ -188,21 +202,17 @@ class Client:
         return answer, data
 
     def _body(self, answer: requests.Response) -> bytes:
-        """Raises RegistryError for one that is too large, or too slow."""
-        data, begun = b"", time.monotonic()
+        """Raises RegistryError for one that is too large."""
+        data = b""
         for piece in answer.iter_content(1 << 16):
             data += piece
             if len(data) > ANSWER_BYTES:
                 raise RegistryError(f"{self.registry}: an answer of more than {ANSWER_BYTES >> 20} MiB")
-            if time.monotonic() - begun > ANSWER_SECONDS:
-                raise RegistryError(f"{self.registry}: an answer of more than {ANSWER_SECONDS:g} s")
         return data
 
     def _session(self) -> requests.Session:
         if not hasattr(self._local, "session"):
-            self._local.session = _Session()
-            # Credentials come from docker's own configuration, not from a ~/.netrc.
-            self._local.session.auth = _no_auth
+            self._local.session = exchange.Session()
         session: requests.Session = self._local.session
         return session
 
@@ -247,20 +257,21 @@ class Client:
         if kind.lower() != "bearer" or not realm.hostname:
             raise RegistryError(f"{self.registry} answers 401 and doesn't say how to log in: {challenge[:200]!r}")
         # A password must not go over the wire in the clear because a registry says so.
-        if realm.scheme != "https" and not self._base.startswith("http:"):
+        if realm.scheme != "https" and not self._may_be_clear(realm):
             raise RegistryError(f"{self.registry} wants its tokens to be had from {realm.geturl()[:200]}, without TLS")
         asked = {"service": fields.get("service", ""), "scope": fields.get("scope", scope)}
         limits: dict[str, Any] = {"timeout": (CONNECT_SECONDS, READ_SECONDS), "allow_redirects": False, "stream": True}
         try:
-            if known and known[0] == TOKEN_USER:
-                data = {"grant_type": "refresh_token", "refresh_token": known[1], "client_id": "taskgate", **asked}
-                answer = self._session().post(realm.geturl(), data=data, **limits)
-            else:
-                url = f"{realm.geturl()}{'&' if realm.query else '?'}{urlencode(asked)}"
-                answer = self._session().get(url, auth=known or _no_auth, **limits)
-            with answer:
-                told = json.loads(self._body(answer)) if answer.ok else {}
-        except (requests.RequestException, ValueError, RecursionError) as error:
+            with exchange.within(ANSWER_SECONDS, f"{self.registry}: {realm.netloc}"):
+                if known and known[0] == TOKEN_USER:
+                    data = {"grant_type": "refresh_token", "refresh_token": known[1], "client_id": "taskgate", **asked}
+                    answer = self._session().post(realm.geturl(), data=data, **limits)
+                else:
+                    url = f"{realm.geturl()}{'&' if realm.query else '?'}{urlencode(asked)}"
+                    answer = self._session().get(url, auth=known or exchange.no_auth, **limits)
+                with answer:
+                    told = json.loads(self._body(answer)) if answer.ok else {}
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError, RecursionError) as error:
             raise RegistryError(f"{self.registry}: no token could be had: {error}") from error
         token = told.get("token") or told.get("access_token") if isinstance(told, dict) else None
         # It goes into a header.
@@ -271,20 +282,10 @@ class Client:
             seconds = lasts if isinstance(lasts, int) and 0 < lasts < 86400 else TOKEN_SECONDS
             self._tokens[scope] = token, time.monotonic() + 0.9 * seconds
 
-
-class _Session(requests.Session):
-    """Does not read what a redirect says besides its target, which has no end where a registry wants it so."""
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        target = super().get_redirect_target(resp)
-        if target is not None:
-            resp.close()
-            resp._content = b""
-        return str(target) if target is not None else None
-
-
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
+    def _may_be_clear(self, realm: SplitResult) -> bool:
+        """May a password go there without TLS? From the loopback interface, and to a registry that is asked without."""
+        base = urlsplit(self._base)
+        return base.scheme == "http" and (is_loopback(self.registry) or realm.hostname == base.hostname)
 
 
 def _credentials(registry: str) -> tuple[str, str] | None:
@@ -306,6 +307,15 @@ def _manifest(reference: Reference) -> str:
 
 def _pull(repository: str) -> str:
     return f"repository:{repository}:pull"
+
+
+def _is_own(answer: requests.Response) -> bool:
+    """Is it of the registry itself? What a redirect to another host leads to is had without a login, or not at all."""
+    return len({urlsplit(one.url)[:2] for one in (*answer.history, answer)}) == 1
+
+
+def _who(answer: requests.Response) -> str:
+    return "it" if _is_own(answer) else f"it sends to {urlsplit(answer.url).netloc[:200]}, which"
 
 
 def _object(data: bytes, what: str) -> dict[str, Any]:

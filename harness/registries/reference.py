@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from docker.auth import resolve_repository_name
 
 from taskgate.harness.errors import ImageNotFound
 
 HUB, HUB_API = "docker.io", "registry-1.docker.io"
-LOOPBACK = ("localhost", "127.", "[::1]", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,5 +43,14 @@ def base_url(registry: str, scheme: str | None = None) -> str:
     if registry == HUB:
         return f"https://{HUB_API}"
     if scheme is None:
-        scheme = "http" if registry.startswith(LOOPBACK) else "https"
+        scheme = "http" if is_loopback(registry) else "https"
     return f"{scheme}://{registry}"
+
+
+def is_loopback(registry: str) -> bool:
+    """`localhost`, or an address of the loopback interface; a name that only begins as these do is anybody's."""
+    try:
+        host = urlsplit(f"//{registry}").hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -13,7 +13,7 @@ from taskgate.harness import archiveapi, transfer
 from taskgate.harness.container import Container
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import InfraError
-from taskgate.harness.runner import submissions
+from taskgate.harness.runner import completion, submissions
 from taskgate.harness.runner.completion import Unfinished
 from taskgate.harness.runner.folders import Folders
 from taskgate.harness.runner.results import PREDICTION, TRAJECTORY
@@ -55,7 +55,7 @@ def collect(
     return names
 
 
-def inspect(folder: Path, task_id: str, submission: str | None, before: dict[str, Any] | None) -> None:
+def inspect(folder: Path, task_id: str, submission: str | None, before: dict[str, Any] | None = None) -> None:
     """Are they what makes a task done? `before` as for `collect`. Raises Unfinished."""
     completion.inspect(folder, task_id)
     if submission:

@@ -22,6 +22,8 @@ RESERVED = {MANIFEST, JOURNAL, RUN}
 # What taskgate says of an attempt, beside what its agent left.
 EVIDENCE = {RESULT, LOG, ISOLATION}
 NAME_BYTES = 200
+# Behind an attempt's name: the results that it takes the place of, which is its name without what mkdtemp put there.
+OLD = ".old"
 
 
 def folder_name(task_id: str) -> str:
@@ -48,6 +50,7 @@ class Results:
         try:
             self.out.mkdir(parents=True, exist_ok=True)
             with FileLock(self.out / ".lock", blocking=False):
+                self._finish()
                 shutil.rmtree(self._running, ignore_errors=True)
                 self._running.mkdir(exist_ok=True)
                 try:
@@ -68,12 +71,20 @@ class Results:
 
     def settle(self, task_id: str, fresh: Path) -> None:
         """An attempt's folder becomes the task's, in place of an older one. Raises OSError."""
-        target = self.folder(task_id)
+        target, old = self.folder(task_id), fresh.with_name(f"{fresh.name}{OLD}")
         fresh.chmod(0o755)
         if target.exists():
-            target.rename(fresh.with_name(f"{fresh.name}.old"))
+            target.rename(old)
         fresh.rename(target)
-        shutil.rmtree(fresh.with_name(f"{fresh.name}.old"), ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _finish(self) -> None:
+        """A run may have been killed when a task's older results had gone and its new ones had not come. OSError."""
+        for old in self._running.glob(f"*{OLD}"):
+            fresh = old.with_suffix("")
+            target = self.out / fresh.stem
+            if not target.exists():
+                (fresh if fresh.exists() else old).rename(target)
 
     def result(self, task_id: str) -> dict[str, Any] | None:
         """What is recorded of the task's last attempt; None where nothing readable is."""

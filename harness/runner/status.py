@@ -58,7 +58,7 @@ def read(results: Results, *, engine: Engine | None = None) -> list[Standing]:
     Raises UsageError where the folder is no run's, InfraError.
     """
     path = results.out / MANIFEST
-    if not path.is_file():
+    if not files.is_file(path):
         raise UsageError(f"{results.out} is no folder of a run: there is no {MANIFEST} in it", field="OUT")
     begun = _begun(results.out / RUN)
     last: dict[str, dict[str, Any]] = {}
@@ -85,7 +85,7 @@ def _standing(
     if told and (str(told.get("started")) > str(said.get("when", "")) or said.get("what") == INTERRUPTED):
         # A kill came between a result and its line, or an earlier result still stands.
         said = {**told, "what": told.get("status")}
-    what, reason = said.get("what"), said.get("reason")
+    what, reason = said.get("what"), str(said.get("reason") or "") or None
     if not begun.owns(task.id, said):
         return Standing(task.id, State.NEVER, "what is there was made by a run with other settings")
     if what == SKIP_INCOMPATIBLE:

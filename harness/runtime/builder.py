@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tarfile
-import tempfile
 from importlib import resources
 from pathlib import Path
 
@@ -40,8 +39,7 @@ def recipe() -> list[str]:
 def make(engine: Engine, store: Store, key: str, runtime: Runtime, platform: str) -> Bundle:
     """Build it, prove it, keep it in the store. Raises UsageError, BundleError or InfraError."""
     architecture = platform.split("/")[1]
-    with tempfile.TemporaryDirectory(prefix="taskgate-") as name, store.scratch() as tar:
-        folder = Path(name)
+    with store.workshop() as folder, store.scratch() as tar:
         site.collect(folder / "site", requirements=runtime.requirements, agent=runtime.agent, architecture=architecture)
         digest = _build(engine, runtime.builder, architecture, folder, tar)
         prefix = f"{bundle.ROOT}/{digest}"

@@ -81,13 +81,17 @@ class Store:
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A file for a tar in the making; it goes when it was not added."""
+        """A file for a tar in the making; it goes when it was not added. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f".making-{os.getpid()}-{os.urandom(4).hex()}.tar"
-        try:
+        with files.scratch(self.folder, ".making-") as path:
             yield path
-        finally:
-            path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def workshop(self) -> Iterator[Path]:
+        """A folder for what a bundle is made from. Raises OSError."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with files.workshop(self.folder, ".workshop-") as path:
+            yield path
 
     def add(self, key: str, bundle: Bundle, tar: Path) -> None:
         """Keep a bundle whose files are in `tar`, which is moved. Raises OSError."""

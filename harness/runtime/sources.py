@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from taskgate.harness import archiveapi, faults, owner
+from taskgate.harness import archiveapi, faults, files, owner
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import BundleError, ImageNotFound, PlatformUnavailable, UsageError
 from taskgate.harness.runtime import builder, bundle
@@ -90,7 +90,7 @@ def _key(engine: Engine, runtime: Runtime, platform: str) -> str:
 def _seen(name: str, field: str) -> list[tuple[str, str, bool]]:
     """The names and contents of a file or of a folder's files."""
     path = Path(name)
-    if not path.exists():
+    if not (files.is_file(path) or files.is_folder(path)):
         raise UsageError(f"there is no {path}", field=f"runtime.{field}")
     found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() or p.is_symlink())
     return [

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import http.server
+import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import docker.errors
@@ -15,6 +20,7 @@ from taskgate.harness.engine import Engine
 from taskgate.harness.errors import ImageNotFound, PlatformUnavailable, RegistryError, Unresolved
 from taskgate.harness.importers.importer import Source
 from taskgate.harness.importers.registry import load
+from taskgate.harness.registries import client as registries
 from taskgate.harness.registries.client import Client
 from taskgate.harness.registries.reference import Reference
 from taskgate.harness.registries.survey import Survey
@@ -135,6 +141,151 @@ def test_a_redirect_without_an_end() -> None:
     with _registry(answer) as host:
         assert list(Client(host).repositories()) == ["a"]
     assert sent[0] < 100 << 20
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["http://a..b/x", "http://[::1/", "http://\xff\xfe/x", "ftp://x/", "http:///x", "http://127.0.0.1:99999999/",
+     f"http://{'a' * 70}.b/"],
+    ids=range(7),
+)  # fmt: skip
+def test_redirects_to_nowhere(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registries, "WAIT_SECONDS", 0.01)
+    with _registry(_say(302, Location=location)) as host, pytest.raises(RegistryError):
+        list(Client(host).repositories())
+
+
+@pytest.mark.parametrize("name", ["a..b.com", "a" * 70 + ".com", "a" * 5000 + ".com"], ids=range(3))
+def test_names_of_registries_that_are_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registries, "WAIT_SECONDS", 0.01)
+    survey = Survey()
+    with pytest.raises((RegistryError, ImageNotFound)):
+        survey.image(Task("one", f"{name}/x:1"))
+    survey.close()
+
+
+@pytest.fixture
+def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Gives docker a password for a registry."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+
+    def give(host: str) -> None:
+        secret = base64.b64encode(b"user:secret").decode()
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {host: {"auth": secret}}}))
+
+    return give
+
+
+@contextmanager
+def _other() -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+    """A host that wants tokens to be had from itself, and what it is asked, with which credentials."""
+    asked: list[tuple[str, str | None]] = []
+
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        asked.append((request.path, request.headers.get("Authorization")))
+        if request.path.startswith("/token"):
+            _say(200, b'{"token": "t"}')(request)
+        else:
+            _say(401, WWW_Authenticate='Bearer realm="http://HOST/token"')(request)
+
+    with _registry(answer) as host:
+        yield host, asked
+
+
+def test_no_login_to_where_a_redirect_leads(login: Callable[[str], None]) -> None:
+    with _other() as (other, asked), _registry(_say(302, Location=f"http://{other}/v2/x")) as host:
+        login(host)
+        with pytest.raises(RegistryError, match=f"sends to {other}, which answers 401"):
+            list(Client(host).repositories())
+        assert asked == [("/v2/x", None)]
+
+
+def test_no_netrc_for_where_a_redirect_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login user password secret\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with _other() as (other, asked), _registry(_say(307, Location=f"http://{other}/v2/x")) as host:
+        with pytest.raises(RegistryError):
+            list(Client(host).repositories())
+        assert asked == [("/v2/x", None)]
+
+
+def test_a_login_to_a_registry_that_redirects_within_itself(login: Callable[[str], None]) -> None:
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        if request.path != "/v2/other":
+            _say(302, Location="/v2/other")(request)
+        elif request.headers.get("Authorization") is None:
+            _say(401, WWW_Authenticate='Basic realm="x"')(request)
+        else:
+            _say(200, b'{"repositories": ["a"]}')(request)
+
+    with _registry(answer) as host:
+        login(host)
+        assert list(Client(host).repositories()) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "realm", ["http://elsewhere.invalid/token", "http://registry.example.evil.invalid/token"], ids=["other", "longer"]
+)
+def test_no_password_in_the_clear(realm: str, login: Callable[[str], None]) -> None:
+    """`?scheme=http` says how a registry is asked, and nothing of others."""
+    login("registry.example")
+    asked = Client("registry.example", scheme="http")
+    with pytest.raises(RegistryError, match="without TLS"):
+        asked._authenticate(f'Bearer realm="{realm}"', "x")
+
+
+Drip = Callable[[http.server.BaseHTTPRequestHandler, Callable[[bytes], None]], None]
+
+
+def _drip_body(request: http.server.BaseHTTPRequestHandler, slowly: Callable[[bytes], None]) -> None:
+    request.send_response(200)
+    request.end_headers()
+    slowly(b" ")
+    request.wfile.write(b'{"repositories": ["a"], "token": "t"}')
+
+
+def _drip_headers(request: http.server.BaseHTTPRequestHandler, slowly: Callable[[bytes], None]) -> None:
+    request.wfile.write(b"HTTP/1.0 200 OK\r\nX: ")
+    slowly(b"y")
+    request.wfile.write(b'\r\n\r\n{"repositories": ["a"], "token": "t"}')
+
+
+@pytest.mark.parametrize("drip", [_drip_body, _drip_headers])
+@pytest.mark.parametrize("what", ["/v2/", "/token"])
+def test_an_answer_that_drips(drip: Drip, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every piece comes soon, and all of them never: it is given up in the middle, not when the last one is there."""
+    monkeypatch.setattr(registries, "ANSWER_SECONDS", 1.0)
+    sent, over = [0], threading.Event()
+
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        def slowly(piece: bytes) -> None:
+            while sent[0] < 100 and not over.wait(0.1):
+                request.wfile.write(piece)
+                sent[0] += 1
+
+        if request.path.startswith(what):
+            with contextlib.suppress(OSError):
+                drip(request, slowly)
+        else:
+            _say(401, WWW_Authenticate='Bearer realm="http://HOST/token"')(request)
+
+    with _registry(answer) as host:
+        with pytest.raises(RegistryError, match=r"an answer of more than 1 s"):
+            list(Client(host).repositories())
+        over.set()
+    assert 0 < sent[0] < 100
+
+
+def test_a_walk_from_place_to_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registries, "ANSWER_SECONDS", 1.0)
+
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        time.sleep(0.5)
+        _say(302, Location=f"{request.path}+")(request)
+
+    with _registry(answer) as host, pytest.raises(RegistryError, match=r"an answer of more than 1 s"):
+        list(Client(host).repositories())
 
 
 @pytest.mark.parametrize(
