@@ -41,8 +41,10 @@ def records(part: Path) -> list[Record]:
     Raises UsageError for a folder that is no part of a run, InfraError.
     """
     found: dict[str, Record] = {}
+    # First what a folder that is no part does not have.
+    told = rows(part)
     cached = {record.task_id: record for record in VerdictCache(part / CACHE, None).all()}
-    for row in rows(part):
+    for row in told:
         try:
             record = Record.from_dict(row)
         except (KeyError, TypeError, ValueError) as error:

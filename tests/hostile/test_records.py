@@ -66,8 +66,9 @@ def test_what_is_no_verdicts(tmp_path: Path, verdicts: bytes | str) -> None:
 
 
 def test_what_a_record_says_reaches_no_terminal(tmp_path: Path) -> None:
-    spoilt = {**RECORD, **dict.fromkeys(("reason", "check", "hint", "image"), SAID)}
-    status, told = _merge(tmp_path, json.dumps({"tasks": [spoilt, {**RECORD, "task_id": SAID}]}))
+    spoilt = {**RECORD, **dict.fromkeys(("reason", "check", "hint"), SAID)}
+    strange = {**RECORD, "task_id": SAID, "image": SAID}
+    status, told = _merge(tmp_path, json.dumps({"tasks": [spoilt, strange]}))
     assert status == 10 and r"\x1b[2J" in told
     assert [line for line in (tmp_path / "list").read_text().splitlines() if not line.startswith("#")] == ["a"]
 
@@ -76,7 +77,7 @@ def test_what_a_record_says_reaches_no_terminal(tmp_path: Path) -> None:
 def test_what_a_record_says_reaches_no_report(tmp_path: Path, gate: Gate, verdict: str) -> None:
     """Every text of a record and its evidence, told with all that pytest can be asked to tell, and to GitHub."""
     finding = {"check": SAID, "outcome": "warn", "reason": SAID, "seconds": 0.1}
-    texts = dict.fromkeys(("image", "digest", "platform", "check", "reason", "hint"), SAID)
+    texts = dict.fromkeys(("digest", "platform", "check", "reason", "hint"), SAID)
     record = {**RECORD, **texts, "verdict": verdict, "findings": [finding]}
     evidence = {"command": SAID, "status": SAID, "output": SAID}
     part = tmp_path / "part"
@@ -93,6 +94,14 @@ def test_what_a_record_says_reaches_no_report(tmp_path: Path, gate: Gate, verdic
     told = (tmp_path / "summary.md").read_text()
     assert harmless(told) and verdict in ("healthy", *re.findall(r"^### (.*)$", told, re.M))
     assert verdict == "healthy" or re.search(r"^\| 1 \|([^|\n]+\|){3}$", told, re.M)
+
+
+def test_an_image_of_another_name_reaches_no_report(tmp_path: Path, gate: Gate) -> None:
+    part = tmp_path / "part"
+    part.mkdir()
+    (part / "verdicts.json").write_text(json.dumps({"tasks": [{**RECORD, "image": SAID}]}))
+    run = gate("version: 1\ntasks: [{id: a, image: x}]\n", f"--replay={part}", "-rA", "-v")
+    assert run.status == 10 and r"\x1b[2J" in run.output and harmless(run.output), run.output
 
 
 def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
