@@ -69,6 +69,8 @@ elif act == "telling":
     time.sleep(0.3)
     print(os.environ["TOKEN"][5:])
     trajectory["out"] = sorted(os.environ)
+elif act == "excuse":
+    trajectory["status"] = "infra failure: 401 for the key " + os.environ["TOKEN"]
 elif act == "link":
     leave()
     (out / "prediction.json").unlink()

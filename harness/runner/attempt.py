@@ -112,11 +112,12 @@ class Attempt:
             self.outcome.status = "done"
         except (AgentFailed, Unfinished, TransferError) as error:
             if isinstance(error, Unfinished) and error.infra:
-                raise InfraError(str(error)) from error
+                raise InfraError(log.clean(str(error))) from error
             self.outcome.status, self.outcome.reason = "failed", log.clean(str(error))
         except InfraError as error:
             if self._stopping.is_set():
                 raise Interrupted from error
+            error.args = (log.clean(str(error)),)
             raise
         finally:
             log.close()

@@ -17,7 +17,7 @@ from taskgate.harness.archive import MAX_BYTES, MAX_ENTRIES
 from taskgate.harness.runner.completion import Unfinished
 
 BLOCK_BYTES = tarfile.BLOCKSIZE
-CHUNK_BYTES = 64 << 10
+CHUNK_BYTES, READY_BYTES = 64 << 10, 1 << 20
 # What an entry is told beside its header: long names, times, large sizes.
 PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
 EXTENDED = (*PAX, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
@@ -114,7 +114,7 @@ class _Unpacked:
         file.seek(0)
         self._new = next((new for mark, new in PACKED.items() if head.startswith(mark)), None)
         self._piece = self._new() if self._new else None
-        self._rest = b""
+        self._rest, self._ready = b"", memoryview(b"")
 
     def exactly(self, size: int, *, or_end: bool = False) -> bytes:
         """So many bytes; none at a clean end, where that is allowed. Raises EOFError, _TooMuch."""
@@ -130,13 +130,16 @@ class _Unpacked:
 
     def skip(self, size: int) -> None:
         while size:
-            size -= len(self.exactly(min(size, 1 << 20)))
+            size -= len(self.exactly(min(size, READY_BYTES)))
 
-    def _read(self, most: int) -> bytes:
-        data = self._next(most) if self._piece else self._file.read(most)
-        self._left -= len(data)
-        if self._left < 0:
-            raise _TooMuch(f"unpacks to more than {MAX_BYTES >> 30} GiB")
+    def _read(self, most: int) -> memoryview:
+        """Some of it, which may be less; nothing at the end."""
+        if not self._ready:
+            self._ready = memoryview(self._next(READY_BYTES) if self._piece else self._file.read(READY_BYTES))
+            self._left -= len(self._ready)
+            if self._left < 0:
+                raise _TooMuch(f"unpacks to more than {MAX_BYTES >> 30} GiB")
+        data, self._ready = self._ready[:most], self._ready[most:]
         return data
 
     def _next(self, most: int) -> bytes:
