@@ -8,7 +8,9 @@ nothing recurses, and aliases are counted before anything is expanded.
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,9 @@ MAX_LINE = 1 << 20
 MAX_DEPTH = 32
 MAX_NODES = 3_000_000
 MAX_INTEGER = 1 << 63
+# A text, or what stands before a value but for the first; each byte is looked at once, also where a text has no end.
+MARK = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[,\[{]', re.DOTALL)
+QUOTE = ord('"')
 NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 CORE = "tag:yaml.org,2002:"
 
@@ -68,10 +73,23 @@ def lines(data: bytes) -> Iterator[tuple[int, bytes]]:
             yield number, line
 
 
+def parse_json(data: bytes) -> Any:
+    """A JSON document of others, unless it holds more values than can be meant. Raises ValueError, RecursionError."""
+    # Texts have commas, too: only where there are many it is worth to see which.
+    if sum(data.count(mark) for mark in (b",", b"[", b"{")) > MAX_NODES:
+        values = itertools.islice((one for one in MARK.finditer(data) if one[0][0] != QUOTE), MAX_NODES + 1)
+        if sum(1 for _ in values) > MAX_NODES:
+            raise ValueError(f"it holds more than {MAX_NODES:,} values")
+    return json.loads(data)
+
+
 def check(value: Any, file: str, line: int | None = None) -> Any:
     """Values that a parser of another format gave, as far as they can be worked with. Raises ManifestError."""
-    level = [value]
+    level, count = [value], 0
     for _ in range(MAX_DEPTH):
+        count += len(level)
+        if count > MAX_NODES:
+            raise ManifestError(f"holds more than {MAX_NODES:,} values", file=file, line=line)
         if any(isinstance(one, int) and abs(one) >= MAX_INTEGER for one in level):
             raise ManifestError("holds a number that is too large", file=file, line=line)
         level = [inner for one in level for inner in _inside(one)]

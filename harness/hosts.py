@@ -86,6 +86,7 @@ def _context() -> Host | None:
         raise UsageError(f"there is no docker context {name!r}", field="docker context")
     if context is None or not context.Host:
         return None
+    _plausible(context.Host, f"docker context {name}")
     return Host(context.Host, context.TLSConfig or None)
 
 

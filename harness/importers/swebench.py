@@ -6,9 +6,7 @@ READMEs of multi-swe-bench, SWE-bench-Live and SWE-smith.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from taskgate.harness import document
@@ -21,6 +19,10 @@ LIVE = "starryzhang"
 SMITH = "jyangballin"
 # A row holds patches and the names of tests.
 MAX_LINE = 16 << 20
+# Of Parquet, where little can stand for much. What is needed of a row, and what need only be there.
+MAX_ROWS, MAX_COLUMNS, MAX_CELL, BATCH = 1_000_000, 256 << 20, 64 << 10, 1024
+NEEDED = ("instance_id", *IMAGES, "base_commit", "repo", "org", "number", "base.sha")
+PRESENT = ("test_cmds", "log_parser", "pull_number")
 
 
 def recognises(source: Source) -> bool:
@@ -163,7 +165,7 @@ def _rows(source: Source) -> Iterator[tuple[int, Any]]:
 
 def _json(source: Source, data: bytes, line: int | None) -> Any:
     try:
-        told = json.loads(data)
+        told = document.parse_json(data)
     except (ValueError, RecursionError) as error:
         place = getattr(error, "lineno", 1) if line is None else line
         raise source.fail(f"is no JSON: {error}", line=place) from error
@@ -176,29 +178,58 @@ def _parquet(source: Source) -> Iterator[tuple[int, Any]]:
         import pyarrow.parquet
     except ImportError as error:
         raise source.fail("Parquet needs pyarrow: pip install 'taskgate[parquet]'") from error
-    needed = (
-        "instance_id",
-        *IMAGES,
-        "base_commit",
-        "repo",
-        "org",
-        "number",
-        "base",
-        "test_cmds",
-        "log_parser",
-        "pull_number",
-    )
     try:
-        with pyarrow.parquet.ParquetFile(Path(source.text)) as file:
-            # Patches and problem statements are most of such a file.
-            columns = [name for name in needed if name in file.schema_arrow.names]
+        with pyarrow.parquet.ParquetFile(source.path) as file:
+            told, leaves = _told(file), _leaves(source, file)
+        # A text that stands in a thousand rows is one text of the file: so it stays, and is looked at first.
+        with pyarrow.parquet.ParquetFile(source.path, read_dictionary=leaves) as file:
             number = 0
-            for batch in file.iter_batches(columns=columns):
+            for batch in file.iter_batches(batch_size=BATCH, columns=leaves):
+                _bounded(source, batch)
                 for row in batch.to_pylist():
                     number += 1
-                    yield number, row
+                    if number > MAX_ROWS:
+                        raise source.fail(f"holds more than {MAX_ROWS:,} rows")
+                    yield number, {**told, **row}
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise source.fail(f"is no Parquet, or is damaged: {error}") from error
+
+
+def _told(file: Any) -> dict[str, None]:
+    """The columns that say of which family a row is by being there."""
+    return {name: None for name in PRESENT if name in file.schema_arrow.names}
+
+
+def _leaves(source: Source, file: Any) -> list[str]:
+    """The columns to read: patches and problem statements are most of such a file. Raises UsageError."""
+    if file.metadata.num_rows > MAX_ROWS:
+        raise source.fail(f"holds more than {MAX_ROWS:,} rows")
+    columns = [file.schema.column(place) for place in range(len(file.schema))]
+    flat = {one.path: place for place, one in enumerate(columns) if not one.max_repetition_level}
+    found = [name for name in NEEDED if name in flat]
+    for name in NEEDED:
+        if name in file.schema_arrow.names and name not in found:
+            raise source.fail("must be text", field=name)
+    for name in found:
+        if columns[flat[name]].physical_type == "FIXED_LEN_BYTE_ARRAY":
+            raise source.fail("must be text", field=name)
+    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+    if sum(group.column(flat[name]).total_uncompressed_size for group in groups for name in found) > MAX_COLUMNS:
+        raise source.fail(f"its ids, images and commits are larger than {MAX_COLUMNS >> 20} MiB")
+    return found
+
+
+def _bounded(source: Source, batch: Any) -> None:
+    """Raises UsageError for a cell that is too long."""
+    import pyarrow.compute
+
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        texts = column.field("sha") if name == "base" else column
+        texts = getattr(texts, "dictionary", texts)
+        if pyarrow.types.is_string(texts.type) or pyarrow.types.is_binary(texts.type):
+            longest = pyarrow.compute.max(pyarrow.compute.binary_length(texts)).as_py()
+            if (longest or 0) > MAX_CELL:
+                raise source.fail(f"holds a text of more than {MAX_CELL >> 10} KiB", field=name)
 
 
 IMPORTER = Importer(

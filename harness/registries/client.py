@@ -37,6 +37,8 @@ DIGEST = "Docker-Content-Digest"
 FIELD = re.compile(r'(?<![a-zA-Z_])([a-zA-Z_]++)="([^"]*)"')
 PAGE = 500
 PAGES = 10_000
+# Of repositories and tags, in all that is asked for; longer ones are none that an image could have.
+NAMES, NAME = 2_000_000, 512
 ANSWER_BYTES = 8 << 20
 CONNECT_SECONDS, READ_SECONDS, ANSWER_SECONDS = 10.0, 30.0, 120.0
 TRIES = 6
@@ -59,17 +61,18 @@ class Client:
         own = AUTHORITIES / registry / "ca.crt"
         self._verify: str | bool = str(own) if "/" not in registry and files.is_file(own) else True
         self._not_before = 0.0
+        self._names = 0
         self._failing = False
 
     def repositories(self) -> Iterator[str]:
         """Every repository of its catalogue. Raises RegistryError."""
         for page in self._pages("/v2/_catalog", "registry:catalog:*"):
-            yield from _texts(page, "repositories")
+            yield from self._counted(_texts(page, "repositories"))
 
     def tags(self, repository: str) -> Iterator[str]:
         """Every tag of a repository. Raises ImageNotFound, RegistryError."""
         for page in self._pages(f"/v2/{quote(repository)}/tags/list", _pull(repository)):
-            yield from _texts(page, "tags")
+            yield from self._counted(_texts(page, "tags"))
 
     def exists(self, reference: Reference) -> bool:
         """Is there a manifest of that name? A HEAD, which no registry counts as a pull. Raises RegistryError."""
@@ -93,6 +96,13 @@ class Client:
         """A small JSON blob: an image's configuration. Raises ImageNotFound, RegistryError."""
         _, data = self._ask("GET", f"/v2/{quote(repository)}/blobs/{quote(digest, safe=':')}", _pull(repository))
         return _object(data, f"{self.registry}: the configuration of {repository}")
+
+    def _counted(self, names: list[str]) -> list[str]:
+        with self._lock:
+            self._names += len(names)
+        if self._names > NAMES:
+            raise RegistryError(f"{self.registry}: more than {NAMES:,} names of repositories and tags")
+        return names
 
     def _pages(self, path: str, scope: str) -> Iterator[dict[str, Any]]:
         url, seen = f"{path}?{urlencode({'n': PAGE})}", set[str]()
@@ -331,7 +341,7 @@ def _object(data: bytes, what: str) -> dict[str, Any]:
 def _texts(page: dict[str, Any], name: str) -> list[str]:
     """A list of texts; engines write null for none."""
     found = page.get(name)
-    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
+    return [text for text in found if isinstance(text, str) and len(text) <= NAME] if isinstance(found, list) else []
 
 
 def _of_registry(answer: requests.Response) -> bool:

@@ -16,6 +16,8 @@ from taskgate.harness.task import Task
 AT_ONCE = 200
 # How far a worker looks ahead that shares the manifest with others.
 AHEAD = 32
+# What is kept of an image is kept of ten thousand.
+TEXT = 200
 
 
 class Survey:
@@ -86,7 +88,7 @@ class Survey:
             told = client.manifest(Reference(reference.registry, reference.repository, _chosen(told, task)))
         config = told.get("config")
         digest = config.get("digest") if isinstance(config, dict) else None
-        if not isinstance(digest, str):
+        if not isinstance(digest, str) or len(digest) > TEXT:
             # The oldest format has its configuration elsewhere; engines of today refuse it as well.
             raise RegistryError(
                 f"{task.image}: a manifest of a kind that is not known: {str(told.get('mediaType'))[:100]}"
@@ -102,7 +104,7 @@ class Survey:
         return Image(
             digest=digest,
             platform=_platform(about),
-            user=str(inner.get("User") or ""),
+            user=str(inner.get("User") or "")[:TEXT],
             env={},
             healthcheck=bool(inner.get("Healthcheck")),
         )
@@ -115,7 +117,7 @@ def _key(task: Task) -> tuple[str, str]:
 def _platform(about: dict[str, Any]) -> str:
     """What is no text says nothing."""
     parts = (about.get(name) for name in ("os", "architecture", "variant"))
-    return platform(*(part if isinstance(part, str) else None for part in parts))
+    return platform(*(part[:TEXT] if isinstance(part, str) else None for part in parts))
 
 
 def _chosen(index: dict[str, Any], task: Task) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 from pathlib import Path
 from typing import Any
 
+from taskgate.harness.document import parse_json
 from taskgate.harness.runner.results import PREDICTION, TRAJECTORY, Results
 
 JSON_BYTES = 256 << 20
@@ -100,7 +100,7 @@ def _document(path: Path, task_id: str) -> dict[str, Any]:
     if path.stat().st_size > JSON_BYTES:
         raise Unfinished(f"{path.name} is larger than {JSON_BYTES >> 20} MiB")
     try:
-        document = json.loads(path.read_bytes())
+        document = parse_json(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise Unfinished(f"{path.name} is no JSON, or is cut short: {error}") from error
     if not isinstance(document, dict):

@@ -62,6 +62,9 @@ MANIFESTS: dict[str, tuple[str, bytes | str, str]] = {
     "rows-number-depth": ("r.jsonl", '{"org": "a", "repo": "b", "number": ' + "[" * 900 + "]" * 900 + "}\n", "deep"),
     "rows-number": ("r.jsonl", '{"instance_id": "a", "base_commit": ' + "9" * 4000 + "}\n", "too large"),
     "rows-digits": ("r.jsonl", '{"instance_id": "a", "base_commit": ' + "9" * 9000 + "}\n", "JSON"),
+    "rows-values": ("r.json", '[{"instance_id": "a", "x": [' + "0," * 4_000_000 + "0]}]", "values"),
+    "rows-objects": ("r.jsonl", '{"instance_id": "a", "x": [' + "{}," * 5_000_000 + "{}]}", "values"),
+    "rows-no-end": ("r.jsonl", '{"instance_id": "a", "x": "' + '\\",' * 4_000_000, "JSON"),
     "rows-line": ("r.jsonl", b'{"instance_id": "a", "x": "' + b"x" * (17 << 20) + b'"}', "longer than"),
     "harbor-hex": ("t/task.toml", HARBOR + f"memory_mb = 0x{'f' * 20000}\n", "too large"),
     "harbor-digits": ("t/task.toml", HARBOR + f"cpus = {'9' * 5000}\n", "TOML"),
@@ -81,6 +84,60 @@ def test_it_is_a_mistake_that_is_told(tmp_path: Path, name: str, read: Callable[
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     status, told = read(tmp_path, "." if "/" in file else file)
     assert status == 4 and said in told and Path(file).name in told and len(told) < 2000, (status, told[:2000])
+
+
+def test_commas_in_texts_are_no_values(tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text('[{"instance_id": "a", "patch": "' + ',[{\\"' * 1_200_000 + '"}]')
+    assert _told(tmp_path, "r.json")[0] == 0
+
+
+def _parquet(path: Path, **columns: tuple[list[int], list[Any]]) -> None:
+    """Of each column, its values and which of them stands in which row: what a file says once, however often it counts."""
+    import pyarrow
+    import pyarrow.parquet
+
+    made = {
+        name: pyarrow.DictionaryArray.from_arrays(pyarrow.array(rows, pyarrow.int8()), pyarrow.array(values))
+        for name, (rows, values) in columns.items()
+    }
+    if sha := made.pop("sha", None):
+        made["base"] = pyarrow.StructArray.from_arrays([sha.dictionary_decode()], ["sha"])
+    pyarrow.parquet.write_table(pyarrow.table(made), path, compression="zstd")
+
+
+def test_parquet_of_few_bytes_and_many_rows(tmp_path: Path) -> None:
+    _parquet(tmp_path / "r.parquet", instance_id=([0] * 1_500_000, ["same"]))
+    assert (tmp_path / "r.parquet").stat().st_size < 100_000
+    status, told = _told(tmp_path, "r.parquet")
+    assert status == 4 and "r.parquet: holds more than 1,000,000 rows" in told
+
+
+@pytest.mark.parametrize("name", ["image", "sha"])
+def test_parquet_of_few_bytes_and_long_texts(tmp_path: Path, name: str) -> None:
+    columns = {name: ([0] * 60, ["x" * (16 << 20)]), "instance_id": (list(range(60)), [f"a{n}" for n in range(60)])}
+    _parquet(tmp_path / "r.parquet", **columns)
+    assert (tmp_path / "r.parquet").stat().st_size < 100_000
+    status, told = _told(tmp_path, "r.parquet")
+    assert status == 4 and "holds a text of more than 64 KiB" in told, told[-2000:]
+
+
+def test_parquet_of_large_columns(tmp_path: Path) -> None:
+    rows = list(range(100))
+    _parquet(tmp_path / "r.parquet", instance_id=(rows, [f"{n}{'x' * (3 << 20)}" for n in rows]))
+    status, told = _told(tmp_path, "r.parquet")
+    assert status == 4 and "are larger than 256 MiB" in told, told[-2000:]
+
+
+def test_parquet_of_texts_that_are_none(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    offsets, text = pyarrow.py_buffer(b"\0\0\0\0\2\0\0\0"), pyarrow.py_buffer(b"\xff\xfe")
+    ids = pyarrow.Array.from_buffers(pyarrow.string(), 1, [None, offsets, text])
+    for made, said in ((ids, "is no Parquet, or is damaged"), (pyarrow.array([["a"]]), "instance_id: must be text")):
+        pyarrow.parquet.write_table(pyarrow.table({"instance_id": made}), tmp_path / "r.parquet")
+        status, told = _told(tmp_path, "r.parquet")
+        assert status == 4 and said in told, told[-2000:]
 
 
 @pytest.mark.parametrize("name", ["m.yaml", "m.jsonl", "m.json"])

@@ -369,6 +369,49 @@ def test_a_404_that_the_engine_was_given(answer: Answer, kind: type[Exception]) 
     assert type(caught.value) is kind
 
 
+def test_what_is_kept_of_an_image() -> None:
+    """A few hundred bytes, whatever its configuration says: there are ten thousand of them."""
+    long = "v" * (1 << 20)
+    manifest = {"config": {"digest": "sha256:aa"}, "mediaType": registries.MANIFESTS[0]}
+    about = {"os": "linux", "architecture": "amd64", "variant": long, "config": {"User": long}}
+
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        _say(200, json.dumps(manifest if "/manifests/" in request.path else about).encode())(request)
+
+    with _registry(answer) as host:
+        survey = Survey()
+        image = survey.image(Task("one", f"{host}/a:1"))
+        assert image.platform.startswith("linux/amd64/v") and len(image.platform) < 300 and len(image.user) == 200
+        manifest["config"] = {"digest": f"sha256:{long}"}
+        with pytest.raises(RegistryError, match="a kind that is not known"):
+            survey.image(Task("two", f"{host}/b:1"))
+        survey.close()
+
+
+def test_a_catalogue_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registries, "NAMES", 1000)
+    pages = [0]
+
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        if "/tags/" in request.path:
+            _say(200, json.dumps({"tags": [f"t{number}" for number in range(100)]}).encode())(request)
+            return
+        pages[0] += 1
+        names = [f"a{pages[0]}/b{number}" for number in range(400)] + ["x" * 1000]
+        # Fewer than may be, the first time: then it is the tags that are too many.
+        link = {} if pages[0] == 1 else {"Link": f'</v2/_catalog?n=1&p={pages[0]}>; rel="next"'}
+        _say(200, json.dumps({"repositories": names}).encode(), **link)(request)
+
+    with _registry(answer) as host:
+        assert len(list(Client(host).repositories())) == 400
+        with pytest.raises(RegistryError, match="more than 1,000 names"):
+            list(Client(host).repositories())
+        assert pages[0] == 4
+        pages[0] = 0
+        with pytest.raises(RegistryError, match="more than 1,000 names"):
+            list(load(Source(f"registry://{host}")))
+
+
 def test_an_importer_tells_of_it() -> None:
     with _registry(_say(401, WWW_Authenticate='Bearer realm="http://["')) as host, pytest.raises(RegistryError):
         list(load(Source(f"registry://{host}")))
