@@ -13,9 +13,8 @@ from collections.abc import Callable, Sequence
 
 from taskgate.harness.commands import build, inject, manifest, merge, run, runtime, status
 from taskgate.harness.errors import InfraError, UsageError
+from taskgate.harness.exits import BROKEN_PIPE, INTERRUPTED, MISTAKE, NO_VERDICT
 from taskgate.reports import escape
-
-MISTAKE, NO_VERDICT, INTERRUPTED, BROKEN_PIPE = 4, 10, 130, 141
 
 
 class Parser(argparse.ArgumentParser):

@@ -200,13 +200,12 @@ def open_container(
     placement: Placement | None = None,
     binds: Sequence[str] = (),
     prepare: Callable[[Container], None] | None = None,
-) -> tuple[Container, str | None]:
-    """A started container, and why the runtime's shell stands in for the image's, if it does.
+) -> Container:
+    """A started container, with the runtime's shell where the image's will not do.
 
     `prepare` is called with the container before it is started. Raises StartFailed or InfraError; nothing is left then.
     """
     own = placement.bundle.shell if placement else None
-    trouble = None
     for shell in (SHELL, own) if own else (SHELL,):
         assert shell is not None
         made = Container(engine, image, task, session, seconds=seconds, placement=placement, shell=shell, binds=binds)
@@ -214,11 +213,10 @@ def open_container(
             if prepare:
                 prepare(made)
             made.start()
-            return made, trouble
+            return made
         except BaseException as error:
             with contextlib.suppress(InfraError):
                 made.remove()
             if shell is own or own is None or not isinstance(error, StartFailed) or error.cause != "shell":
                 raise
-            trouble = str(error)
     raise AssertionError

@@ -18,9 +18,11 @@ from taskgate.harness import listing, owner, passport, thrift
 from taskgate.harness.cache import VerdictCache
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import InfraError, UsageError
+from taskgate.harness.exits import NO_VERDICT
 from taskgate.harness.judge import new_record
 from taskgate.harness.masking import masked
 from taskgate.harness.options import Settings
+from taskgate.harness.outfiles import CACHE, JOURNAL, VERDICTS
 from taskgate.harness.runtime import sources
 from taskgate.harness.skiplist import open_skip_list
 from taskgate.harness.verdict import Record, Verdict
@@ -31,7 +33,6 @@ from taskgate.reports.journal import Journal
 from taskgate.reports.progress import Progress
 from taskgate.reports.tally import Tally
 
-NO_VERDICT = 10
 CASE = "test_taskgate.py::test_image["
 
 
@@ -42,8 +43,8 @@ class Controller:
         self._skip_list = open_skip_list(settings.skip_list)
         # A list that can't be read must stop the run now, not after hours.
         self.skips = self._skip_list.read()
-        self._cache = VerdictCache(settings.out / "cache.jsonl", settings.max_age)
-        self._journal = Journal(settings.out / "journal.jsonl", session)
+        self._cache = VerdictCache(settings.out / CACHE, settings.max_age)
+        self._journal = Journal(settings.out / JOURNAL, session)
         self._progress: Progress | None = None
         self._begun = False
         self._other_failed = False
@@ -112,7 +113,7 @@ class Controller:
         if self.tally.scope and not self._begun and not (option.collectonly or self.settings.replay):
             self._begun = True
             with self._telling():
-                verdicts.begin(self.settings.out / "verdicts.json", self.tally, self.session)
+                verdicts.begin(self.settings.out / VERDICTS, self.tally, self.session)
         if self._progress or not self.tally.scope or option.verbose or option.collectonly:
             return
         if stdout and stdout.isatty():
@@ -182,7 +183,7 @@ class Controller:
 
     def _write(self) -> None:
         with self._telling():
-            verdicts.write(self.settings.out / "verdicts.json", self.tally)
+            verdicts.write(self.settings.out / VERDICTS, self.tally)
         with self._telling():
             listing.update(self._skip_list, self.tally, self.session, before=self.skips)
         with self._telling():

@@ -11,12 +11,11 @@ from typing import Any
 from taskgate.harness import files
 from taskgate.harness.cache import VerdictCache
 from taskgate.harness.errors import UsageError
+from taskgate.harness.outfiles import CACHE, JOURNAL, VERDICTS
 from taskgate.harness.task import Task
 from taskgate.harness.verdict import Record
 from taskgate.reports import journal, verdicts
 from taskgate.reports.tally import Tally
-
-VERDICTS, JOURNAL, CACHE = "verdicts.json", "journal.jsonl", "cache.jsonl"
 
 
 @dataclass(slots=True)

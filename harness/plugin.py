@@ -19,6 +19,7 @@ from taskgate.harness.engine import first_engine
 from taskgate.harness.errors import InfraError, UsageError
 from taskgate.harness.gate import Gate
 from taskgate.harness.masking import masked
+from taskgate.harness.outfiles import CACHE
 from taskgate.harness.replay import Replay
 from taskgate.harness.skiplist import Entry
 from taskgate.harness.task import Task
@@ -128,7 +129,7 @@ def gate(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterato
         lambda: first_engine(urls or [None]),
         settings.checks,
         session=pytestconfig.stash[SESSION],
-        cache=None if settings.recheck else VerdictCache(settings.out / "cache.jsonl", settings.max_age),
+        cache=None if settings.recheck else VerdictCache(settings.out / CACHE, settings.max_age),
         skips=None if settings.recheck else pytestconfig.stash[SKIPS],
         max_age=settings.max_age,
         skip_list=masked(settings.skip_list),

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from taskgate.harness import files, merging
+from taskgate.harness import files
 from taskgate.harness.errors import InfraError, UsageError
+from taskgate.harness.outfiles import JOURNAL, VERDICTS
 from taskgate.harness.task import Task
 
 
@@ -52,9 +53,9 @@ def recorded(path: Path) -> dict[str, float]:
 def _rows(path: Path) -> Iterable[Any]:
     """Records as they are written. Of a folder whose last run was stopped, the journal tells more."""
     if files.is_folder(path):
-        if files.is_file(document := path / merging.VERDICTS) and (found := _rows(document)):
+        if files.is_file(document := path / VERDICTS) and (found := _rows(document)):
             return found
-        path = path / merging.JOURNAL
+        path = path / JOURNAL
     if path.suffix == ".jsonl":
         return list(files.read_lines(path))
     found = files.read_document(path)["tasks"]

@@ -13,6 +13,7 @@ from taskgate.harness.builds import Builder, Built
 from taskgate.harness.commands.manifest import write
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import UsageError
+from taskgate.harness.exits import BROKEN, NO_VERDICT, WELL
 from taskgate.harness.importers.importer import Row
 from taskgate.reports import escape
 
@@ -57,7 +58,7 @@ def run(given: argparse.Namespace) -> int:
     counts = Counter(built.outcome for built in results.values())
     print(f"{len(results)} images: {', '.join(f'{number} {name}' for name, number in counts.items())}")
     print(f"manifest: {given.output} ({len(made)} of {len(rows)} tasks)   logs: {given.out}")
-    return 10 if counts["infra"] else 1 if counts["failed"] else 0
+    return NO_VERDICT if counts["infra"] else BROKEN if counts["failed"] else WELL
 
 
 def _with(row: Row, image: str) -> Row:

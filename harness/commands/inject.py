@@ -13,6 +13,7 @@ from taskgate.harness import owner, taskset, writer
 from taskgate.harness.commands.manifest import write
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import UsageError
+from taskgate.harness.exits import BROKEN, NO_VERDICT, WELL
 from taskgate.harness.runtime.inject import Injected, Injection, key_of, rewritten, wants
 from taskgate.harness.skiplist import Entry, open_skip_list
 from taskgate.harness.task import Task
@@ -53,7 +54,7 @@ def run(given: argparse.Namespace) -> int:
     counts = Counter(result.outcome for result in results)
     print(f"{len(results)} images: {', '.join(f'{number} {name}' for name, number in counts.items())}")
     print(f"manifest:  {target}")
-    return 10 if counts["infra"] or counts["incompatible"] else 1 if counts["broken"] else 0
+    return NO_VERDICT if counts["infra"] or counts["incompatible"] else BROKEN if counts["broken"] else WELL
 
 
 def _injected(tasks: list[Task], given: argparse.Namespace) -> Iterator[Injected]:

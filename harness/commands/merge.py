@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from taskgate.harness import listing, merging, options, owner, taskset
+from taskgate.harness.exits import NO_VERDICT
+from taskgate.harness.outfiles import VERDICTS
 from taskgate.harness.skiplist import open_skip_list
 from taskgate.harness.verdict import Verdict
 from taskgate.reports import escape, github
@@ -41,9 +43,9 @@ def run(given: argparse.Namespace) -> int:
     _told("without a verdict", tally.unchecked)
     _told("judged twice", [f"{task} ({', '.join(parts)})" for task, parts in merged.twice.items()])
     _told("not in the manifest", merged.strange)
-    print(f"verdicts:  {Path(given.out) / merging.VERDICTS}")
+    print(f"verdicts:  {Path(given.out) / VERDICTS}")
     if not merged.whole:
-        return 10
+        return NO_VERDICT
     return 0 if options.accepts(limit, counts["broken"], counts["broken"] + counts["healthy"]) else 1
 
 

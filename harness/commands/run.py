@@ -20,11 +20,13 @@ from taskgate.harness import files, manifest, options, owner, shards, writer
 from taskgate.harness.cache import VerdictCache, parse_age
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import UsageError
+from taskgate.harness.exits import INTERRUPTED, NO_VERDICT
 from taskgate.harness.gate import Gate
 from taskgate.harness.hosts import find_engine
 from taskgate.harness.isolation.proof import Prover
 from taskgate.harness.isolation.room import Endpoint
 from taskgate.harness.masking import masked
+from taskgate.harness.outfiles import CACHE
 from taskgate.harness.runner import runner
 from taskgate.harness.runner.results import MANIFEST, RUN, Results
 from taskgate.harness.runner.runner import Runner
@@ -35,7 +37,6 @@ from taskgate.harness.skiplist import open_skip_list
 from taskgate.harness.task import Agent, Budget, Task
 from taskgate.reports.run import RunReport
 
-INTERRUPTED = 130
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 SECRET_CHARACTERS = 4
 
@@ -96,7 +97,7 @@ def run(given: argparse.Namespace) -> int:
     skip_list = open_skip_list(given.skip_list)
     skips = {} if given.recheck else skip_list.read()
     age = parse_age(given.max_age)
-    cache = VerdictCache(Path(given.preflight) / "cache.jsonl", age)
+    cache = VerdictCache(Path(given.preflight) / CACHE, age)
     session, stopping = owner.new_session(), threading.Event()
 
     def gate(connect: Callable[[], Engine], prover: Prover) -> Gate:
@@ -144,7 +145,7 @@ def run(given: argparse.Namespace) -> int:
     if stopping.is_set():
         return INTERRUPTED
     if counts[runner.INFRA] or counts[runner.SKIP_INCOMPATIBLE]:
-        return 10
+        return NO_VERDICT
     return 1 if counts[runner.FAILED] else 0
 
 

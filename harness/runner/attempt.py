@@ -142,7 +142,7 @@ class Attempt:
                 seconds=seconds,
             )
         try:
-            self._container, _ = open_container(
+            self._container = open_container(
                 self.engine,
                 image,
                 self.task,

@@ -54,9 +54,9 @@ def fill(engine: Engine, bundle: Bundle, tar: io.BufferedReader) -> None:
         engine.remove(created["Id"])
 
 
-def volumes(engine: Engine) -> dict[str, str]:
-    """The runtimes' volumes on the engine: name to digest."""
-    return {name: labels.get(LABEL, "") for name, labels in engine.volumes(LABEL)}
+def volumes(engine: Engine) -> list[str]:
+    """The names of the runtimes' volumes on the engine. Raises InfraError."""
+    return [name for name, _ in engine.volumes(LABEL)]
 
 
 def _whole(engine: Engine, container: str, bundle: Bundle) -> bool:
