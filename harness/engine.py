@@ -25,6 +25,7 @@ from taskgate.harness.errors import (
 )
 from taskgate.harness.hosts import find_engine
 from taskgate.harness.locks import pull_slot
+from taskgate.harness.masking import masked
 from taskgate.harness.registries.client import Client
 from taskgate.harness.registries.reference import Reference
 from taskgate.harness.task import Task
@@ -78,7 +79,7 @@ class Engine:
     def __init__(self, url: str | None = None, *, pulls: int = 3, listing: bool = True) -> None:
         host = find_engine(url)
         self.url = host.url
-        with faults.translated(f"connecting to {host.url}"):
+        with faults.translated(f"connecting to {masked(host.url)}"):
             self.api = _Client(
                 base_url=host.url,
                 version="auto",
