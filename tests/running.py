@@ -70,7 +70,7 @@ elif act == "telling":
     print(os.environ["TOKEN"][5:])
     trajectory["out"] = sorted(os.environ)
 elif act == "excuse":
-    trajectory["status"] = "infra failure: 401 for the key " + os.environ["TOKEN"]
+    trajectory["status"] = "infra failure" + "." * 160 + " 401 for the key " + os.environ["TOKEN"]
 elif act == "link":
     leave()
     (out / "prediction.json").unlink()

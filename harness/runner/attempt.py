@@ -44,6 +44,9 @@ MARGIN_SECONDS = 3600.0
 UNLIMITED_SECONDS = 30 * 86400.0
 DISK_SECONDS = 5.0
 
+# Of what an agent's files say.
+REASON_CHARS = 2000
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -112,12 +115,12 @@ class Attempt:
             self.outcome.status = "done"
         except (AgentFailed, Unfinished, TransferError) as error:
             if isinstance(error, Unfinished) and error.infra:
-                raise InfraError(log.clean(str(error))) from error
-            self.outcome.status, self.outcome.reason = "failed", log.clean(str(error))
+                raise InfraError(_told(error, log)) from error
+            self.outcome.status, self.outcome.reason = "failed", _told(error, log)
         except InfraError as error:
             if self._stopping.is_set():
                 raise Interrupted from error
-            error.args = (log.clean(str(error)),)
+            error.args = (_told(error, log),)
             raise
         finally:
             log.close()
@@ -387,3 +390,8 @@ def _binds(placement: Placement | None, room: Room | None) -> list[str]:
     """The room's mounts, without the runtime's where the task has it already."""
     mine = set(placement.binds if placement else ())
     return [bind for bind in (room.binds if room else ()) if bind not in mine]
+
+
+def _told(error: Exception, log: LogFile) -> str:
+    """Cut once no secret is in it: half of one is one."""
+    return log.clean(str(error))[:REASON_CHARS]

@@ -110,13 +110,13 @@ def _document(path: Path, task_id: str) -> dict[str, Any]:
     if not named:
         raise Unfinished(f"{path.name} names no task (task_id or instance_id)")
     if any(name != task_id for name in named):
-        raise Unfinished(f"{path.name} is of another task: {str(named)[:200]}")
+        raise Unfinished(f"{path.name} is of another task: {named}")
     for part in parts:
         flags = [name for name in INFRA_FLAGS if part.get(name)]
         fields = [n for n in INFRA_FIELDS if isinstance(part.get(n), str) and "infra" in part[n].lower()]
         if flags or fields:
             name = (flags or fields)[0]
             raise Unfinished(
-                f"{path.name} records an infrastructure failure ({name}: {str(part[name])[:200]})", infra=True
+                f"{path.name} records an infrastructure failure ({name}: {part[name]})", infra=True
             )
     return document

@@ -84,7 +84,7 @@ class Client:
             for piece in answer.iter_content(CHUNK_BYTES):
                 taken += piece[: max(0, ANSWER_BYTES - len(taken))]
             if not answer.ok or answer.is_redirect:
-                said = taken[:500].decode("utf-8", "replace")
+                said = taken.decode("utf-8", "replace")
                 raise AgentFailed(f"the server answers {path} with {answer.status_code}: {said}")
         return taken
 
