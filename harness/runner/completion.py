@@ -116,7 +116,5 @@ def _document(path: Path, task_id: str) -> dict[str, Any]:
         fields = [n for n in INFRA_FIELDS if isinstance(part.get(n), str) and "infra" in part[n].lower()]
         if flags or fields:
             name = (flags or fields)[0]
-            raise Unfinished(
-                f"{path.name} records an infrastructure failure ({name}: {part[name]})", infra=True
-            )
+            raise Unfinished(f"{path.name} records an infrastructure failure ({name}: {part[name]})", infra=True)
     return document
