@@ -194,10 +194,10 @@ class Box:
         if result and faults.NO_SPACE.search(result.out):
             raise NoSpace(f"{what}: no space left on the engine's disk")
         if result and result.code == KILLED and not result.stopped and self._container:
-            ran_out = self._container.memory_ran_out()
-            self.doubtful = self.doubtful or ran_out is None
-            if ran_out is False:
-                raise InfraError(f"{what}: killed, and not for the memory that it may have: the host is out of it?")
+            host_ran_out = self._container.host_ran_out()
+            if host_ran_out:
+                raise InfraError(f"{what}: killed because the host is out of memory")
+            self.doubtful = self.doubtful or host_ran_out is None
         if self._container and self._placement and not self._placement.is_in(self._container.exists):
             raise RuntimeGone(f"the runtime {self._placement.bundle.prefix} is gone from the engine")
 

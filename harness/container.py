@@ -19,16 +19,23 @@ READY_SECONDS = 20.0
 SHELL = ("/bin/sh",)
 # What an engine opens by itself, outside of the container, before it starts one.
 OPENED = ("/etc/passwd", "/etc/group")
-# Status 0: the container has hit the limit of its memory; 1: it has not; 2: nobody knows. Version 2 of cgroups, then 1.
+# Has the kernel ended a process for want of memory? Status 0: the container's own limit was reached; 1: it was not, so
+# the host has none; 3: it has ended none; 2: nobody knows. Version 2 of cgroups, then 1.
 MEMORY = """
+killed= reached=
 if [ -r /sys/fs/cgroup/memory.events ]; then
   while read -r name count; do
-    [ "$name" != oom ] || { [ "$count" != 0 ]; exit; }
+    case $name in oom) reached=$count ;; oom_kill) killed=$count ;; esac
   done </sys/fs/cgroup/memory.events
-elif [ -r /sys/fs/cgroup/memory/memory.failcnt ]; then
-  read -r count </sys/fs/cgroup/memory/memory.failcnt && { [ "$count" != 0 ]; exit; }
+elif [ -r /sys/fs/cgroup/memory/memory.oom_control ]; then
+  while read -r name count; do
+    [ "$name" != oom_kill ] || killed=$count
+  done </sys/fs/cgroup/memory/memory.oom_control
+  read -r reached </sys/fs/cgroup/memory/memory.failcnt
 fi
-exit 2
+[ -n "$killed" ] && [ -n "$reached" ] || exit 2
+[ "$killed" != 0 ] || exit 3
+[ "$reached" != 0 ]
 """
 
 
@@ -136,10 +143,13 @@ class Container:
             return "was ended from outside (engine restarted, container removed, or host out of memory)", True
         return f"ended with exit status {state.get('ExitCode')}", False
 
-    def memory_ran_out(self) -> bool | None:
-        """Have its processes hit the limit of its memory? None where that can't be told."""
+    def host_ran_out(self) -> bool | None:
+        """Did the kernel end one of its processes because the host has no memory left, and not for its own limit?
+
+        None where it ended none, or nobody knows. Raises InfraError.
+        """
         try:
-            return {0: True, 1: False}.get(self.run(MEMORY, seconds=READY_SECONDS).code)
+            return {0: False, 1: True}.get(self.run(MEMORY, seconds=READY_SECONDS).code)
         except (ShellDied, ShellStuck):
             return None
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import docker.errors
 import pytest
 
 from examples import images
 from taskgate.checks import registry, writing
 from taskgate.harness import container, owner
 from taskgate.harness import gate as gating
+from taskgate.harness.box import Box
 from taskgate.harness.engine import Engine
-from taskgate.harness.errors import NoSpace
+from taskgate.harness.errors import InfraError, NoSpace
 from taskgate.harness.gate import Gate
 from taskgate.harness.runtime import volume
 from taskgate.harness.runtime.spec import Runtime
@@ -50,16 +57,39 @@ def _small(client: Any, name: str, files: dict[str, bytes], architecture: str | 
     return name
 
 
-def test_a_process_that_somebody_killed(judge: Callable[..., Record], sound: str) -> None:
-    """Nobody can tell it from one that the kernel ended because the host had no memory left."""
-    record = judge(sound, agent=Agent(command=("sh", "-c", "kill -9 $$")))
-    assert (record.verdict, record.check) == (Verdict.INFRA, None), record
-    assert "killed, and not for the memory that it may have" in str(record.reason)
+def test_a_process_that_somebody_killed(judge: Callable[..., Record], sound: str, client: Any) -> None:
+    """Once: that may have been anybody."""
+    killed = list[int]()
+
+    def kill() -> None:
+        for _ in range(600):
+            for found in client.api.containers(filters={"ancestor": sound}):
+                with contextlib.suppress(docker.errors.APIError, ProcessLookupError):
+                    for row in client.api.top(found["Id"], ps_args="-eo pid,args")["Processes"]:
+                        if row[1] == "sleep 4711" and not killed:
+                            os.kill(int(row[0]), signal.SIGKILL)
+                            killed.append(int(row[0]))
+            if killed:
+                return
+            time.sleep(0.1)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    record = judge(sound, agent=Agent(command=("sh", "-c", "sleep 4711 & wait $!")), timeout=5.0)
+    killer.join()
+    # The second time nobody did, and it slept on.
+    assert killed and (record.check, record.reason) == ("agent_start", "timed out after 5 s"), record
 
 
-def test_a_server_that_somebody_killed(judge: Callable[..., Record], sound: str) -> None:
-    record = judge(sound, python=">=3", agent=Agent(server=("sh", "-c", "kill -9 $$")))
-    assert record.verdict is Verdict.INFRA, record
+@pytest.mark.parametrize(
+    "agent",
+    [Agent(command=("sh", "-c", "kill -9 $$")), Agent(server=("sh", "-c", "kill -9 $$"))],
+    ids=["command", "server"],
+)
+def test_a_process_that_kills_itself(judge: Callable[..., Record], sound: str, agent: Agent) -> None:
+    """Each time, and there is memory left."""
+    record = judge(sound, python=">=3", agent=agent)
+    assert (record.verdict, record.check) == (Verdict.BROKEN, "agent_start"), record
 
 
 def test_the_limit_of_its_own_memory(judge: Callable[..., Record], sound: str) -> None:
@@ -200,11 +230,54 @@ def test_pauses_are_not_made_of_traps(engine: Engine, client: Any) -> None:
 
 
 def test_memory_is_known(engine: Engine, sound: str) -> None:
-    """The control: a container that has not reached its limit says so."""
+    """The control: a container in which the kernel has ended nothing says so."""
     task = Task("one", sound, pull="never")
     made = container.Container(engine, engine.image(task), task, owner.new_session(), seconds=60)
     try:
         made.start()
-        assert made.memory_ran_out() is False
+        assert made.run(container.MEMORY, seconds=10).code == 3
+        assert made.host_ran_out() is None
     finally:
         made.remove()
+
+
+NONE, OWN, HOST, UNKNOWN = 3, 0, 1, 2
+V2 = "low 0\nhigh 0\nmax {max}\noom {oom}\noom_kill {kills}\noom_group_kill 0\n"
+V1 = "oom_kill_disable 0\nunder_oom 0\noom_kill {kills}\n"
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox sh"])
+@pytest.mark.parametrize(
+    ("files", "status"),
+    [
+        ({"memory.events": V2.format(max=0, oom=0, kills=0)}, NONE),
+        ({"memory.events": V2.format(max=9, oom=0, kills=0)}, NONE),
+        ({"memory.events": V2.format(max=9, oom=2, kills=1)}, OWN),
+        ({"memory.events": V2.format(max=9, oom=0, kills=1)}, HOST),
+        ({"memory/memory.oom_control": V1.format(kills=0), "memory/memory.failcnt": "7\n"}, NONE),
+        ({"memory/memory.oom_control": V1.format(kills=2), "memory/memory.failcnt": "7\n"}, OWN),
+        ({"memory/memory.oom_control": V1.format(kills=2), "memory/memory.failcnt": "0\n"}, HOST),
+        ({"memory/memory.oom_control": "oom_kill_disable 0\n", "memory/memory.failcnt": "0\n"}, UNKNOWN),
+        ({}, UNKNOWN),
+    ],
+)
+def test_who_ran_out_of_memory(tmp_path: Path, shell: str, files: dict[str, str], status: int) -> None:
+    """What the kernel says in either version of cgroups."""
+    (tmp_path / "memory").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    script = container.MEMORY.replace("/sys/fs/cgroup", str(tmp_path))
+    assert subprocess.run([*shell.split(), "-c", script], check=False).returncode == status
+
+
+@pytest.mark.parametrize(("ran_out", "doubtful"), [(True, None), (False, False), (None, True)])
+def test_a_kill_is_weighed(monkeypatch: pytest.MonkeyPatch, ran_out: bool | None, doubtful: bool | None) -> None:
+    box: Any = Box.__new__(Box)
+    box._container, box._placement, box.doubtful = SimpleNamespace(host_ran_out=lambda: ran_out), None, False
+    result = Result("agent", 137, "Killed", 0.1)
+    if doubtful is None:
+        with pytest.raises(InfraError, match="host is out of memory"):
+            box.blame("agent_start", result)
+    else:
+        box.blame("agent_start", result)
+        assert box.doubtful is doubtful

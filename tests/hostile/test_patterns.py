@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from taskgate.harness import faults
-from taskgate.harness.errors import ImageNotFound, StartFailed
+from taskgate.harness.errors import StartFailed, Unresolved
 
 TEXTS = {
     "sh": "faults.of_start('/bin/sh ' * 200_000)",
@@ -45,4 +45,4 @@ def test_the_end_of_what_was_said_counts(said: str, cause: str) -> None:
 
 def test_a_long_reference_is_one() -> None:
     said = f'failed to resolve reference "registry.example.com/{"a" * 400}:b": registry.example.com/a:b: not found'
-    assert isinstance(faults.of_pull(said, "other.example.com/x:1"), ImageNotFound)
+    assert isinstance(faults.of_pull(said, "other.example.com/x:1"), Unresolved)
