@@ -72,13 +72,19 @@ def _half(folder: Path, prefix: str) -> tuple[int, str]:
 def _remove_halves(folder: Path, prefix: str) -> None:
     """Remove what writers of this file left who were killed in the middle."""
     for path in folder.glob(f"{glob.escape(prefix)}{HALF}"):
-        with contextlib.suppress(OSError):
-            handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
-            finally:
-                os.close(handle)
+        with contextlib.suppress(OSError), _of_nobody(path):
+            path.unlink()
+
+
+@contextlib.contextmanager
+def _of_nobody(path: Path) -> Iterator[None]:
+    """Holds a file that no living process has locked. Raises OSError."""
+    handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -123,13 +129,8 @@ def workshop(folder: Path, prefix: str) -> Iterator[Path]:
 
 def _remove_workshops(folder: Path, prefix: str) -> None:
     for path in folder.glob(f"{glob.escape(prefix)}{HALF}/{LOCK}"):
-        with contextlib.suppress(OSError):
-            handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(path.parent, ignore_errors=True)
-            finally:
-                os.close(handle)
+        with contextlib.suppress(OSError), _of_nobody(path):
+            shutil.rmtree(path.parent, ignore_errors=True)
 
 
 def _umask() -> int:
