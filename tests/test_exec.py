@@ -90,7 +90,8 @@ def test_one_that_forks_for_ever(library: Any, sound: str) -> None:
     with running(library, sound, pids_limit=200) as container:
         script = "f() { f & f & sleep 6001; }; f"
         done = execute(container, ["/bin/sh", "-c", script], timeout=2)
-        assert done.stopped
+        # On a host that has little room left it may come to nothing by itself.
+        assert done.stopped or b"Cannot fork" in done.output
         if done.ended:
             assert b"6001" not in execute(container, ALIVE).output
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from examples import images
 from taskgate.checks import registry
 from taskgate.harness import owner, pause
 from taskgate.harness.engine import Engine
@@ -19,6 +21,9 @@ from taskgate.harness.task import Task
 from taskgate.harness.verdict import Verdict
 from tests.conftest import Gate
 
+# Tells the pause containers of these tests from those of others that run at the same time.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "one")
+OWN = f"taskgate-test/paused-{WORKER}:1"
 HEAD = "version: 1\ndefaults: {pull: never, repo_path: null, checks: {network: off}}\ntasks:\n"
 CHECK = """
 import os
@@ -29,6 +34,11 @@ def namespace(box):
     '''Says which network namespace it is in, and who else is.'''
     yield Warn(box.sh("readlink /proc/self/ns/net; cat /proc/net/tcp | wc -l").out.replace("\\n", " "))
 """
+
+
+@pytest.fixture(scope="module")
+def sound(sound: str, client: Any) -> str:
+    return images.build(client, OWN, f"FROM {sound}\nLABEL paused={WORKER}")
 
 
 @pytest.fixture
@@ -64,7 +74,7 @@ def test_who_shares_a_namespace(gate: Gate, sound: str, client: Any) -> None:
     # The number of one that is gone may be used again, that of the one that they share is in use.
     assert seen["a"] == seen["b"] == seen["c"]
     assert seen["a"] not in (seen["none-1"], seen["none-2"], seen["server"]), seen
-    assert client.api.containers(all=True, filters={"label": pause.LABEL}) == []
+    assert _pauses(client) == []
 
 
 @pytest.mark.usefixtures("told")
@@ -83,7 +93,7 @@ def judge() -> Iterator[Judge]:
 
 
 def _pauses(client: Any) -> list[str]:
-    return [found["Id"] for found in client.api.containers(all=True, filters={"label": pause.LABEL})]
+    return [found["Id"] for found in client.api.containers(all=True, filters={"label": pause.LABEL, "ancestor": OWN})]
 
 
 def test_one_that_is_gone_costs_no_verdict(judge: Judge, sound: str, client: Any) -> None:

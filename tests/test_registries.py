@@ -320,7 +320,7 @@ def test_the_gate_without_pulling(
     proxy.fault = answer(429, headers={"Retry-After": "1"}, times=20)
     run = gate(text, "--checks=image_exists,platform", *workers)
     assert run.status == 10, run.output
-    assert run.verdicts["counts"] == {"healthy": 100, "broken": 1, "incompatible": 1, "infra": 0}
+    assert run.verdicts["counts"] == {"healthy": 100, "broken": 1, "incompatible": 1, "infra": 0}, run.output
     assert run.tasks["missing"]["check"] == "image_exists" and run.listed == {"missing"}
     assert run.tasks["t0"]["digest"].startswith("sha256:")
     assert client.images.list(filters={"reference": f"{host}/*/*"}) == []
