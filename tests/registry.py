@@ -72,6 +72,12 @@ def _tls(folder: Path) -> str:
     return f", tls: {{certificate: {folder}/ca.crt, key: {folder}/key}}"
 
 
+class Server(http.server.ThreadingHTTPServer):
+    """As many at once as a real registry takes; else the kernel resets connections."""
+
+    request_queue_size = 128
+
+
 class Proxy:
     """Forwards to the registry; `fault` may answer a request itself. `seen` holds (method, path) of all, `received` the
     bytes that were sent to it."""
@@ -127,7 +133,7 @@ class Proxy:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = Server(("127.0.0.1", 0), Handler)
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 

@@ -327,6 +327,33 @@ def test_the_gate_without_pulling(
     assert not [path for method, path in proxy.seen if "/blobs/" in path and method == "HEAD"]
 
 
+class Clock:
+    """Goes on only while somebody sleeps."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_those_who_wait_do_not_come_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty-four connections in one moment are more than some registries take."""
+    came = set[float]()
+    for _ in range(20):
+        clock = Clock()
+        monkeypatch.setattr("taskgate.harness.registries.client.time", clock)
+        asking = Client("registry.example.com")
+        asking._wait()
+        assert clock.now == 100.0
+        asking._pause(1, "5")
+        asking._wait()
+        came.add(round(clock.now, 3))
+    assert len(came) > 10 and min(came) >= 105.0
+
+
 def test_existence_alone_is_no_pull(gate: Gate, proxy: Proxy) -> None:
     host = f"127.0.0.1:{proxy.port}"
     ids = [f"bench/task-{number:03}:v1" for number in range(20)]

@@ -43,6 +43,7 @@ ANSWER_BYTES = 8 << 20
 CONNECT_SECONDS, READ_SECONDS, ANSWER_SECONDS = 10.0, 30.0, 120.0
 TRIES = 6
 WAIT_SECONDS, MAX_WAIT_SECONDS = 0.5, 120.0
+APART_SECONDS = 0.5
 PATIENCE_SECONDS = 600.0
 TOKEN_SECONDS = 60
 # Docker's user name for an identity token.
@@ -60,7 +61,7 @@ class Client:
         self._basic: tuple[str, str] | None = None
         own = AUTHORITIES / registry / "ca.crt"
         self._verify: str | bool = str(own) if "/" not in registry and files.is_file(own) else True
-        self._not_before = 0.0
+        self._not_before = -APART_SECONDS
         self._names = 0
         self._failing = False
 
@@ -229,8 +230,9 @@ class Client:
     # Its limits.
 
     def _wait(self) -> None:
-        """What one thread was told holds for all of them."""
-        while (left := self._not_before - time.monotonic()) > 0:
+        """What one thread was told holds for all of them. They come back a little apart, not all at once."""
+        apart = random.uniform(0, APART_SECONDS)  # noqa: S311
+        while (left := self._not_before + apart - time.monotonic()) > 0:
             time.sleep(min(left, 1.0))
 
     def _pause(self, tries: int, told: str | None = None) -> None:
@@ -238,10 +240,8 @@ class Client:
         if seconds is None:
             time.sleep(min(WAIT_SECONDS * 2**tries, 20.0) * random.uniform(0.75, 1.25))  # noqa: S311
         else:
-            # A little apart, so that not all come back at once.
             with self._lock:
                 self._not_before = max(self._not_before, time.monotonic() + min(seconds, MAX_WAIT_SECONDS))
-            time.sleep(random.uniform(0, 0.2))  # noqa: S311
 
     # Who asks.
 
