@@ -160,19 +160,16 @@ class Box:
             self._discard()
             if outside:
                 raise InfraError(f"the container {how}") from died
-            self.last = Result(shown or script, 137, died.output, time.monotonic() - begun, how)
-            self.doubtful = True
+            self.last = Result(shown or script, KILLED, died.output, time.monotonic() - begun, how)
             raise CheckStopped(f"the container {how}", self.last, doubtful=True) from died
         except ShellStuck as stuck:
             if not self._engine.alive():
                 raise InfraError("the engine stopped answering") from stuck
             self._discard()
-            self.last = Result(shown or script, 137, str(stuck), time.monotonic() - begun, "its shell hung")
-            self.doubtful = True
+            self.last = Result(shown or script, KILLED, str(stuck), time.monotonic() - begun, "its shell hung")
             raise CheckStopped("hung so that not even its shell answered", self.last, doubtful=True) from stuck
         if result.stopped:
             timed_out = result.stopped.startswith("timed out")
-            self.doubtful = self.doubtful or timed_out
             reason = f"timed out after {self._seconds:g} s" if timed_out else result.stopped
             raise CheckStopped(reason, result, doubtful=timed_out)
         return result

@@ -80,6 +80,7 @@ class Judgement:
         except CheckStopped as stopped:
             if stopped.doubtful and self._emulated():
                 raise PlatformUnavailable(f"{check.name} {stopped} under emulation") from stopped
+            self.box.doubtful = self.box.doubtful or stopped.doubtful
             yield Warn(stopped) if check.advisory else str(stopped), stopped.result
         except StartFailed as error:
             if error.cause == "platform" and self._emulated():

@@ -23,7 +23,7 @@ from taskgate.harness.importers.importer import Row
 from taskgate.harness.runner.results import EVIDENCE
 from taskgate.harness.runtime.spec import MODES, Runtime
 from taskgate.harness.skiplist import CONFLICT
-from taskgate.harness.task import Agent, Budget, Limits, Require, Task
+from taskgate.harness.task import VARIABLE, Agent, Budget, Limits, Require, Task
 from taskgate.harness.units import parse_size
 from taskgate.reports import escape
 
@@ -35,7 +35,6 @@ COMMIT = re.compile(r"[0-9a-fA-F]{4,64}")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 CHECK = re.compile(r"[^\W\d]\w*")
-VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 URL_PATH = re.compile(r"/[A-Za-z0-9_.~!$&'()*+,;=:@%/?-]*", re.ASCII)
 NETWORK = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9]+(/[a-z0-9.]+)?")

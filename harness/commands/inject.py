@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,8 +40,16 @@ def run(given: argparse.Namespace) -> int:
         raise UsageError("must be 1 or more", field="--jobs")
     skip_list = open_skip_list(given.skip_list)
     skip_list.read()
+    injection = Injection(
+        lambda: Engine(given.docker_host),
+        Path(given.out),
+        tag=given.tag,
+        mode=given.mode,
+        push=given.push,
+        jobs=given.jobs,
+    )
     results = []
-    for result in _injected(tasks, given):
+    for result in injection.run(tasks):
         results.append(result)
         print(
             f"{result.outcome:<12} {escape.line(result.image)}  {escape.line(result.reason or result.tag or '')}",
@@ -55,30 +62,6 @@ def run(given: argparse.Namespace) -> int:
     print(f"{len(results)} images: {', '.join(f'{number} {name}' for name, number in counts.items())}")
     print(f"manifest:  {target}")
     return NO_VERDICT if counts["infra"] or counts["incompatible"] else BROKEN if counts["broken"] else WELL
-
-
-def _injected(tasks: list[Task], given: argparse.Namespace) -> Iterator[Injected]:
-    """All images, as they come; those that are built after those that get a layer. Raises UsageError, NoSpace."""
-    names: dict[str, str] = {}
-    for mode in ("layer", "build"):
-        mine = [task for task in tasks if wants(task) and mode == (given.mode or _mode(task))]
-        if mine:
-            injection = Injection(
-                lambda: Engine(given.docker_host),
-                Path(given.out),
-                tag=given.tag,
-                mode=mode,
-                push=given.push,
-                jobs=given.jobs,
-            )
-            # No name is given twice, in whichever way an image is made.
-            injection._names = names
-            yield from injection.run(mine)
-
-
-def _mode(task: Task) -> str:
-    """How the runtime gets into an image of its own: as the task says; what is mounted elsewhere is a layer."""
-    return "build" if task.runtime and task.runtime.mode == "build" else "layer"
 
 
 def _entries(tasks: list[Task], results: list[Injected]) -> list[Entry]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from taskgate.harness import listing, merging, options, owner, taskset
-from taskgate.harness.exits import NO_VERDICT
+from taskgate.harness.exits import BROKEN, NO_VERDICT, WELL
 from taskgate.harness.outfiles import VERDICTS
 from taskgate.harness.skiplist import open_skip_list
 from taskgate.harness.verdict import Verdict
@@ -46,7 +46,7 @@ def run(given: argparse.Namespace) -> int:
     print(f"verdicts:  {Path(given.out) / VERDICTS}")
     if not merged.whole:
         return NO_VERDICT
-    return 0 if options.accepts(limit, counts["broken"], counts["broken"] + counts["healthy"]) else 1
+    return WELL if options.accepts(limit, counts["broken"], counts["broken"] + counts["healthy"]) else BROKEN
 
 
 def _told(what: str, ids: list[str]) -> None:

@@ -20,7 +20,7 @@ from taskgate.harness import files, manifest, options, owner, shards, writer
 from taskgate.harness.cache import VerdictCache, parse_age
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import UsageError
-from taskgate.harness.exits import INTERRUPTED, NO_VERDICT
+from taskgate.harness.exits import BROKEN, INTERRUPTED, NO_VERDICT, WELL
 from taskgate.harness.gate import Gate
 from taskgate.harness.hosts import find_engine
 from taskgate.harness.isolation.proof import Prover
@@ -34,10 +34,9 @@ from taskgate.harness.runner.spec import DEFAULT_BUDGET, RunSpec, settings
 from taskgate.harness.runner.station import Station
 from taskgate.harness.runtime import sources
 from taskgate.harness.skiplist import open_skip_list
-from taskgate.harness.task import Agent, Budget, Task
+from taskgate.harness.task import VARIABLE, Agent, Budget, Task
 from taskgate.reports.run import RunReport
 
-VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 SECRET_CHARACTERS = 4
 
 
@@ -146,7 +145,7 @@ def run(given: argparse.Namespace) -> int:
         return INTERRUPTED
     if counts[runner.INFRA] or counts[runner.SKIP_INCOMPATIBLE]:
         return NO_VERDICT
-    return 1 if counts[runner.FAILED] else 0
+    return BROKEN if counts[runner.FAILED] else WELL
 
 
 @contextlib.contextmanager
@@ -276,7 +275,7 @@ def _header(text: str) -> tuple[str, str]:
             raise UsageError(f"{found[1]} is not set in this environment", field="--endpoint-header")
         return os.environ[found[1]]
 
-    value = re.sub(r"\{([A-Za-z_][A-Za-z0-9_]*)\}", variable, value.strip())
+    value = re.sub(rf"\{{({VARIABLE.pattern})\}}", variable, value.strip())
     if not value.isprintable():
         raise UsageError(f"the value of {name} holds a control character", field="--endpoint-header")
     return name, value

@@ -11,7 +11,7 @@ from typing import Any
 
 from taskgate.harness.engine import Engine
 from taskgate.harness.errors import InfraError
-from taskgate.harness.exits import NO_VERDICT
+from taskgate.harness.exits import BROKEN, NO_VERDICT, WELL
 from taskgate.harness.runner import status
 from taskgate.harness.runner.results import Results
 from taskgate.harness.runner.status import State
@@ -45,4 +45,4 @@ def run(given: argparse.Namespace) -> int:
             print("no engine answers: results were not held against the images of today")
     if counts[State.INFRA] or counts[State.INCOMPATIBLE] or counts[State.NEVER]:
         return NO_VERDICT
-    return 1 if counts[State.FAILED] else 0
+    return BROKEN if counts[State.FAILED] else WELL

@@ -10,9 +10,9 @@ from typing import Any
 
 from taskgate.harness.errors import UsageError
 from taskgate.harness.importers.importer import Source
+from taskgate.harness.task import VARIABLE
 from taskgate.harness.units import parse_size
 
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 # `$$` is compose's way to write one.
 HOST = re.compile(r"(?<!\$)(?:\$\$)*\$(?!\$)")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -62,7 +62,7 @@ class Service:
         found = {}
         for name, value in told.items():
             key = f"environment.{name[:80]}"
-            if not NAME.fullmatch(name):
+            if not VARIABLE.fullmatch(name):
                 raise self._fail("is no name of an environment variable", key)
             if isinstance(value, dict | list | bool):
                 raise self._fail("must be text or a number", key)

@@ -63,11 +63,12 @@ class Injected:
 class Injection:
     """`tag` is a template with `{repository}`, `{tag}`, `{name}` and `{hash}`; None: a name of taskgate's own.
 
-    `mode` is layer or build. With `push` every new image is pushed. The record in `out` is append-only.
+    `mode` is layer or build; None: build where a task's runtime says so, else layer. With `push` every new image is
+    pushed. The record in `out` is append-only.
     """
 
     def __init__(
-        self, connect: Callable[[], Engine], out: Path, *, tag: str | None, mode: str, push: bool, jobs: int
+        self, connect: Callable[[], Engine], out: Path, *, tag: str | None, mode: str | None, push: bool, jobs: int
     ) -> None:
         self._connect, self._tag, self._mode, self._push, self._jobs = connect, tag, mode, push, jobs
         self.out = out
@@ -147,9 +148,10 @@ class Injection:
             }
             known = _key(about) in self._known and layer.made(engine, tag, bundle, image.digest)
             if not known:
-                make = dockerfile.build if self._mode == "build" else layer.append
+                built = (self._mode or task.runtime.mode) == "build"
+                make = dockerfile.build if built else layer.append
                 make(engine, bundle, self._store, image.digest, tag)
-                if self._mode == "build":
+                if built:
                     dockerfile.keep(
                         self.out / "dockerfiles" / tag.replace("/", "_").replace(":", "_"), bundle, task.image
                     )
