@@ -7,9 +7,9 @@ import sys
 import types
 from pathlib import Path
 
-if "taskgate.harness.plugin" not in sys.modules:
+if "taskgate.harness.plugin.hooks" not in sys.modules:
     if "taskgate" not in sys.modules:
         clone = types.ModuleType("taskgate")
         clone.__path__ = [str(Path(__file__).parent)]
         sys.modules["taskgate"] = clone
-    pytest_plugins = ["taskgate.harness.plugin"]
+    pytest_plugins = ["taskgate.harness.plugin.hooks"]

@@ -19,9 +19,9 @@ from typing import Any
 CLONE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CLONE))
 
-from benchmarks import figures, ways  # noqa: E402
-from examples import images  # noqa: E402
-from taskgate.harness.task import Agent, Task  # noqa: E402
+from benchmarks import figures, ways
+from examples import images
+from taskgate.harness.tasks.task import Agent, Task
 
 
 def main() -> None:

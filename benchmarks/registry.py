@@ -17,8 +17,8 @@ from pathlib import Path
 CLONE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CLONE))
 
-from benchmarks import figures  # noqa: E402
-from tests import registry  # noqa: E402
+from benchmarks import figures
+from tests import registry
 
 WAYS = {
     "existence": ["--checks=image_exists"],

@@ -20,17 +20,17 @@ from typing import Any
 CLONE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CLONE))
 
-from benchmarks import figures  # noqa: E402
-from examples import images  # noqa: E402
-from taskgate.harness import owner  # noqa: E402
-from taskgate.harness.container import Container  # noqa: E402
-from taskgate.harness.engine import Engine  # noqa: E402
-from taskgate.harness.isolation.room import Room  # noqa: E402
-from taskgate.harness.isolation.tools import Tools  # noqa: E402
-from taskgate.harness.runtime import sources  # noqa: E402
-from taskgate.harness.runtime.bundle import Store  # noqa: E402
-from taskgate.harness.runtime.spec import Runtime  # noqa: E402
-from taskgate.harness.task import Task  # noqa: E402
+from benchmarks import figures
+from examples import images
+from taskgate.harness.engine import ownership
+from taskgate.harness.engine.client import Engine
+from taskgate.harness.runtime import sources
+from taskgate.harness.runtime.bundle import Store
+from taskgate.harness.sandbox.container import Container
+from taskgate.harness.sandbox.isolation.relay_link import RelayLink
+from taskgate.harness.sandbox.isolation.tools import Tools
+from taskgate.harness.tasks.runtime_spec import Runtime
+from taskgate.harness.tasks.task import Task
 
 SERVER = """
 import http.server
@@ -61,20 +61,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     client: Any = images.connect()
-    engine, session = Engine(), owner.new_session()
+    engine, session = Engine(), ownership.new_session()
     base = images.base(client)
     sources.resolve(engine, Store(), Runtime(builder=base), engine.platform)
-    room = Room(engine, Tools(engine, Store()), session, port=8000, endpoint=None, calls=None, seconds=3600)
+    room = RelayLink(engine, Tools(engine, Store()), session, port=8000, endpoint=None, calls=None, seconds=3600)
     try:
         task = Task("relay", base, network="none", pull="never")
-        container = Container(engine, engine.image(task), task, session, seconds=3600, binds=room.binds)
+        container = Container(engine, engine.image(task.request), task, session, seconds=3600, binds=room.binds)
         container.start()
         room.join(container)
         made = engine.api.exec_create(container.id, ["python3", "-c", SERVER])
         engine.api.exec_start(made["Id"], detach=True)
         ordinary = client.containers.run(
             base, ["python3", "-c", SERVER], detach=True, init=True, ports={8000: ("127.0.0.1", None)},
-            labels=owner.labels(session, 3600),
+            labels=ownership.labels(session, 3600),
         )  # fmt: skip
         ordinary.reload()
         published = int(ordinary.ports["8000/tcp"][0]["HostPort"])
@@ -93,7 +93,7 @@ def main() -> None:
         print(f"relay / published port: {medians['relay'] / medians['published port']:.2f}")
         figures.keep("relay", "benchmarks/relay.py", {"milliseconds": medians})
     finally:
-        owner.reap(engine, session)
+        ownership.reap(engine, session)
         room.close()
 
 

@@ -21,14 +21,14 @@ from pathlib import Path
 CLONE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CLONE))
 
-from benchmarks import figures  # noqa: E402
-from examples import images  # noqa: E402
-from taskgate.checks import registry  # noqa: E402
-from taskgate.harness import manifest  # noqa: E402
-from taskgate.harness.cache import VerdictCache  # noqa: E402
-from taskgate.harness.engine import Engine  # noqa: E402
-from taskgate.harness.verdict import Evidence, Finding, Outcome, Record, Verdict  # noqa: E402
-from tests.browser import chromium  # noqa: E402
+from benchmarks import figures
+from examples import images
+from taskgate.checks import _registry as registry
+from taskgate.harness.engine.client import Engine
+from taskgate.harness.gate.cache import VerdictCache
+from taskgate.harness.gate.verdict import Evidence, Finding, Outcome, Record, Verdict
+from taskgate.harness.tasks import manifest
+from tests.browser import chromium
 
 IMAGE = "taskgate-demo/sound:1"
 ROWS = "return document.querySelectorAll('#results-table tbody').length"

@@ -27,12 +27,12 @@ from typing import Any
 CLONE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CLONE))
 
-from benchmarks import figures  # noqa: E402
-from examples import images  # noqa: E402
-from taskgate.harness.engine import Engine  # noqa: E402
-from taskgate.harness.runtime import dockerfile, layer, sources, volume  # noqa: E402
-from taskgate.harness.runtime.bundle import Bundle, Store  # noqa: E402
-from taskgate.harness.runtime.spec import Runtime  # noqa: E402
+from benchmarks import figures
+from examples import images
+from taskgate.harness.engine.client import Engine
+from taskgate.harness.runtime import dockerfile, layer, sources, volume
+from taskgate.harness.runtime.bundle import Bundle, Store
+from taskgate.harness.tasks.runtime_spec import Runtime
 
 
 def classic(client: Any, unpacked: Path, bundle: Bundle, base: str, tag: str) -> None:

@@ -21,8 +21,8 @@ from typing import Any
 CLONE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CLONE))
 
-from benchmarks import figures  # noqa: E402
-from examples import images  # noqa: E402
+from benchmarks import figures
+from examples import images
 
 HEAD = "version: 1\ndefaults: {repo_path: /testbed, pull: never, agent: {module: agent}}\ntasks:\n"
 

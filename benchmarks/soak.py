@@ -27,8 +27,8 @@ import platformdirs
 CLONE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CLONE))
 
-from benchmarks import figures  # noqa: E402
-from examples import images  # noqa: E402
+from benchmarks import figures
+from examples import images
 
 HEAD = "version: 1\ndefaults: {pull: never, repo_path: null, python: null, checks: {git_available: off}}\ntasks:\n"
 SECONDS = 2.0

@@ -15,12 +15,12 @@ from pathlib import Path
 import docker
 
 from examples import images
-from taskgate.checks import registry
-from taskgate.harness.box import Box
-from taskgate.harness.engine import Engine
-from taskgate.harness.judge import Judgement
-from taskgate.harness.shell import Result, Shell
-from taskgate.harness.task import Task
+from taskgate.checks import _registry as registry
+from taskgate.harness.engine.client import Engine
+from taskgate.harness.gate.judge import Judgement
+from taskgate.harness.sandbox.sandbox import Sandbox
+from taskgate.harness.sandbox.shell import Result, Shell
+from taskgate.harness.tasks.task import Task
 
 # Puts a number of images through, so many at a time.
 Way = Callable[[list[str], int], None]
@@ -63,11 +63,11 @@ def scripts(task: Task) -> list[str]:
 
     Shell.run, Judgement._one = run, one  # type: ignore[method-assign]
     engine = Engine()
-    box = Box(engine, task, "benchmark")
+    sandbox = Sandbox(engine, task, "benchmark")
     try:
-        record = Judgement(task, box, registry.load()).run()
+        record = Judgement(task, sandbox, registry.load()).run()
     finally:
-        box.close()
+        sandbox.close()
         engine.close()
         Shell.run, Judgement._one = real_run, real_one  # type: ignore[method-assign]
     assert record.verdict == "healthy", record
@@ -123,7 +123,7 @@ def testinfra(folder: Path, asked: list[str]) -> Way:
 
     def way(names: list[str], workers: int) -> None:
         (suite / "images.json").write_text(json.dumps(names))
-        _pytest(suite, "-n", str(workers), "-p", "no:taskgate.harness.plugin", str(suite))
+        _pytest(suite, "-n", str(workers), "-p", "no:taskgate.harness.plugin.hooks", str(suite))
 
     return way
 

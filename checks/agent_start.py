@@ -1,9 +1,9 @@
 import secrets
 from collections.abc import Iterator
 
-from taskgate.checks.registry import Skip, check
-from taskgate.harness.box import Box
-from taskgate.harness.task import Agent
+from taskgate.checks import Skip, check
+from taskgate.harness.sandbox.sandbox import Sandbox
+from taskgate.harness.tasks.task import Agent
 
 # os.write: the agent may have replaced sys.stdout. The mark proves that the import came to its end.
 IMPORT = "import importlib, os, sys; importlib.import_module(sys.argv[1]); os.write(1, ('\\n' + sys.argv[2]).encode())"
@@ -34,46 +34,46 @@ sys.exit(137 if server.returncode == -9 else 1)
 
 
 @check(after="workdir")
-def agent_start(box: Box) -> Iterator[str]:
+def agent_start(sandbox: Sandbox) -> Iterator[str]:
     """The agent starts from the work directory as the agent's user: module imports, command succeeds, server answers.
 
     Read the output: most often a dependency is missing. Install the agent with all it needs into the image.
     """
-    agent, where = box.task.agent, box.task.start_dir
+    agent, where = sandbox.task.agent, sandbox.task.start_dir
     # Where python_available is off, nobody has looked for it.
-    python = box.facts.get("python", "python3")
+    python = sandbox.facts.get("python", "python3")
     if agent is None:
         yield Skip("the manifest names no agent")
         return
-    begin = [where, *(f"{name}={value}" for name, value in box.agent_environment.items()), "--"]
+    begin = [where, *(f"{name}={value}" for name, value in sandbox.agent_environment.items()), "--"]
     if agent.module is not None:
         if python is None:
             yield Skip("needs python_available")
             return
         mark = secrets.token_hex(8)
-        run = box.sh(ENTER + '"$@"', *begin, python, "-c", IMPORT, agent.module, mark)
+        run = sandbox.sh(ENTER + '"$@"', *begin, python, "-c", IMPORT, agent.module, mark)
         if run.code:
             yield f"importing {agent.module} fails: {_last(run.out)}"
         elif mark not in run.out:
             yield f"importing {agent.module} ends Python with status 0 before the import is done"
     elif agent.command is not None:
         program, *rest = agent.command
-        run = box.sh(ENTER + '"$@"', *begin, box.program(program), *rest)
+        run = sandbox.sh(ENTER + '"$@"', *begin, sandbox.program(program), *rest)
         if run.code:
             yield f"the agent's command ends with status {run.code}: {_last(run.out)}"
     elif agent.server is not None and python is not None:
-        yield from _serve(box, agent, python, begin)
+        yield from _serve(sandbox, agent, python, begin)
     for argv in (agent.run, agent.server):
-        if argv and box.sh(ENTER + 'command -v -- "$1"', *begin, box.program(argv[0])).code:
+        if argv and sandbox.sh(ENTER + 'command -v -- "$1"', *begin, sandbox.program(argv[0])).code:
             yield f"the agent's program {argv[0]} is not there"
 
 
-def _serve(box: Box, agent: Agent, python: str, begin: list[str]) -> Iterator[str]:
+def _serve(sandbox: Sandbox, agent: Agent, python: str, begin: list[str]) -> Iterator[str]:
     """Start the server and wait for its health."""
     assert agent.server
     program, *rest = agent.server
     url, mark = f"http://127.0.0.1:{agent.port}{agent.health}", secrets.token_hex(8)
-    run = box.sh(ENTER + 'exec "$@"', *begin, python, "-c", SERVE, url, mark, box.program(program), *rest)
+    run = sandbox.sh(ENTER + 'exec "$@"', *begin, python, "-c", SERVE, url, mark, sandbox.program(program), *rest)
     told = [line for line in run.lines if line.startswith(mark)]
     if run.code and told:
         before = [line for line in run.lines if not line.startswith(mark)]

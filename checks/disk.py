@@ -1,20 +1,20 @@
 import re
 from collections.abc import Iterator
 
-from taskgate.checks.registry import Skip, check
-from taskgate.harness.box import Box
-from taskgate.harness.errors import NoSpace
+from taskgate.checks import Skip, check
+from taskgate.harness.base.errors import NoSpace
+from taskgate.harness.sandbox.sandbox import Sandbox
 
 FREE_MIB = 256
 
 
 @check(after="shell")
-def disk(box: Box) -> Iterator[str]:
+def disk(sandbox: Sandbox) -> Iterator[str]:
     """The container has room to work: 256 MiB free where the agent starts.
 
     Free space on the engine's disk. This is the host's trouble, never the image's.
     """
-    found = box.sh('[ -d "$1" ] || set -- /; LC_ALL=C df -Pk "$1"', box.task.start_dir)
+    found = sandbox.sh('[ -d "$1" ] || set -- /; LC_ALL=C df -Pk "$1"', sandbox.task.start_dir)
     columns = found.lines[-1].split() if found.ok and found.lines else []
     if len(columns) < 4 or not re.fullmatch(r"\d{1,18}", columns[-3], re.ASCII):
         yield Skip("the image has no working df")

@@ -1,21 +1,21 @@
 from collections.abc import Iterator
 
-from taskgate.checks.git import git
-from taskgate.checks.registry import Skip, check
-from taskgate.harness.box import Box
+from taskgate.checks import Skip, check
+from taskgate.checks._git import git
+from taskgate.harness.sandbox.sandbox import Sandbox
 
 
 @check(after="git_repo")
-def git_commit(box: Box) -> Iterator[str]:
+def git_commit(sandbox: Sandbox) -> Iterator[str]:
     """HEAD is the manifest's base_commit.
 
     `RUN git checkout BASE_COMMIT` in the Dockerfile, or correct `base_commit` in the manifest.
     """
-    wanted = box.task.base_commit
-    if wanted is None or box.task.repo_path is None:
+    wanted = sandbox.task.base_commit
+    if wanted is None or sandbox.task.repo_path is None:
         yield Skip("the manifest names no base_commit")
         return
-    head = git(box, "git rev-parse --verify 'HEAD^{commit}' 2>/dev/null")
+    head = git(sandbox, "git rev-parse --verify 'HEAD^{commit}' 2>/dev/null")
     if head.code:
         # Only where git_repo is off.
         yield Skip("there is no repository")

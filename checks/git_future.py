@@ -1,8 +1,8 @@
 from collections.abc import Iterator
 
-from taskgate.checks.git import git
-from taskgate.checks.registry import Skip, Warn, check
-from taskgate.harness.box import Box
+from taskgate.checks import Skip, Warn, check
+from taskgate.checks._git import git
+from taskgate.harness.sandbox.sandbox import Sandbox
 
 # ORIG_HEAD and its like keep a commit reachable, yet --all leaves them out.
 # What a loader complains of is no answer.
@@ -17,19 +17,19 @@ git log -n 1 --format='%h %cs %s' --all --reflog "$@" ^HEAD --
 
 
 @check(after="git_repo", advisory=True)
-def git_future(box: Box) -> Iterator[str]:
+def git_future(sandbox: Sandbox) -> Iterator[str]:
     """No commit beyond HEAD can be reached through branches, tags, remotes, stashes or the reflog.
 
     Delete other refs and the reflog, then `git gc --prune=now`; or clone with only the base commit.
     """
-    if box.task.repo_path is None:
+    if sandbox.task.repo_path is None:
         yield Skip("the manifest names no repository")
         return
-    if git(box, "git rev-parse --quiet --verify 'HEAD^{commit}'").code:
+    if git(sandbox, "git rev-parse --quiet --verify 'HEAD^{commit}'").code:
         # Only where git_repo is off.
         yield Skip("there is no repository")
         return
-    found = git(box, BEYOND)
+    found = git(sandbox, BEYOND)
     if found.code:
         yield Warn("the commits beyond HEAD can't be listed")
     elif found.lines and found.lines[0].strip() != "0":

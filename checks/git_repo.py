@@ -1,8 +1,8 @@
 from collections.abc import Iterator
 
-from taskgate.checks.git import git
-from taskgate.checks.registry import Skip, Warn, check
-from taskgate.harness.box import Box
+from taskgate.checks import Skip, Warn, check
+from taskgate.checks._git import git
+from taskgate.harness.sandbox.sandbox import Sandbox
 
 LOCKS = """
 for name in index HEAD config packed-refs shallow; do
@@ -24,24 +24,24 @@ esac
 
 
 @check(after=("git_available", "workdir"))
-def git_repo(box: Box) -> Iterator[str]:
+def git_repo(sandbox: Sandbox) -> Iterator[str]:
     """The repository path is the top of a valid git repository on which status, diff and log work.
 
     Clone the repository anew in the Dockerfile; remove stale `*.lock` files from `.git`.
     """
-    path = box.task.repo_path
+    path = sandbox.task.repo_path
     if path is None:
         yield Skip("the manifest names no repository")
         return
-    if box.sh('[ -d "$1" ]', path).code:
+    if sandbox.sh('[ -d "$1" ]', path).code:
         yield f"{path} does not exist or is not a directory"
         return
-    if box.sh('[ -e "$1/.git" ]', path).code:
-        above = git(box, 'command "$tg_git" rev-parse --show-toplevel 2>/dev/null', trusted=False)
+    if sandbox.sh('[ -e "$1/.git" ]', path).code:
+        above = git(sandbox, 'command "$tg_git" rev-parse --show-toplevel 2>/dev/null', trusted=False)
         inside = f" (it lies inside the one at {above.out.strip()})" if above.ok and above.out.strip() else ""
         yield f"{path} is not a git repository{inside}"
         return
-    plain = git(box, 'command "$tg_git" rev-parse --show-toplevel', trusted=False)
+    plain = git(sandbox, 'command "$tg_git" rev-parse --show-toplevel', trusted=False)
     foreign = "dubious ownership" in plain.out or "unsafe repository" in plain.out
     if plain.code and foreign:
         yield Warn(f"{path} belongs to another user: outside of `taskgate run`, git needs safe.directory={path}")
@@ -50,14 +50,14 @@ def git_repo(box: Box) -> Iterator[str]:
         ("HEAD does not resolve to a commit", "git rev-parse --verify 'HEAD^{commit}'"),
         ("the index can't be read", "git ls-files --stage >/dev/null"),
     ):
-        if git(box, script).code:
+        if git(sandbox, script).code:
             yield reason
             return
-    stale = git(box, LOCKS)
+    stale = git(sandbox, LOCKS)
     if stale.out.strip():
         yield f"a stale lock is in the way: {', '.join(stale.lines)}"
         return
-    if git(box, OBJECTS).code:
+    if git(sandbox, OBJECTS).code:
         yield "objects of HEAD are missing or damaged"
         return
     for reason, script in (
@@ -65,7 +65,7 @@ def git_repo(box: Box) -> Iterator[str]:
         ("git diff fails", "git diff --no-ext-diff --no-textconv HEAD >/dev/null"),
         ("git log fails", "git log -n 1 --format=%H HEAD --"),
     ):
-        if git(box, script).code:
+        if git(sandbox, script).code:
             yield reason
             return
     if plain.code and not foreign:

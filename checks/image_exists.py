@@ -1,17 +1,17 @@
 from collections.abc import Iterator
 
-from taskgate.checks.registry import check
-from taskgate.harness.box import Box
-from taskgate.harness.errors import ImageNotFound
+from taskgate.checks import check
+from taskgate.harness.base.errors import ImageNotFound
+from taskgate.harness.sandbox.sandbox import Sandbox
 
 
 @check(published=True)
-def image_exists(box: Box) -> Iterator[str]:
+def image_exists(sandbox: Sandbox) -> Iterator[str]:
     """The image is on the engine, or its registry has it.
 
     Correct the name or tag in the manifest, or publish the image.
     """
     try:
-        _ = box.image
+        _ = sandbox.image
     except ImageNotFound as error:
         yield str(error)

@@ -1,31 +1,31 @@
 from collections.abc import Iterator
 
-from taskgate.checks.registry import Warn, check
-from taskgate.harness.box import Box
-from taskgate.harness.errors import PlatformUnavailable, StartFailed
+from taskgate.checks import Warn, check
+from taskgate.harness.base.errors import PlatformUnavailable, StartFailed
+from taskgate.harness.sandbox.sandbox import Sandbox
 
 
 @check(after="image_exists", published=True)
-def platform(box: Box) -> Iterator[str]:
+def platform(sandbox: Sandbox) -> Iterator[str]:
     """The image is of the platform that the manifest asks for, and this host can run it.
 
     Use a host of that architecture, or publish the image for the one that the manifest asks for.
     """
-    have, wanted, host = box.image.platform, box.task.platform, box.host_platform
+    have, wanted, host = sandbox.image.platform, sandbox.task.platform, sandbox.host_platform
     if not _alike(have, wanted):
         raise PlatformUnavailable(f"the image is {have}, the manifest asks for {wanted}")
     if not _alike(have, host):
         try:
-            if not box.pulled:
+            if not sandbox.pulled:
                 yield Warn(
                     f"the image is {have}, this host {host}: whether that runs here shows only once it is pulled"
                 )
                 return
-            box.start()
+            sandbox.start()
         except StartFailed as error:
             if error.cause == "platform":
                 raise PlatformUnavailable(f"the image is {have}, this host only runs {host}") from error
-            if error.cause == "shell" and box.exists("/bin/sh"):
+            if error.cause == "shell" and sandbox.exists("/bin/sh"):
                 # An emulator that is missing, crashes or is slow looks like a shell that does.
                 raise PlatformUnavailable(
                     f"the image is {have} and does not start on this host ({host}): {error}"

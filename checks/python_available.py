@@ -3,8 +3,8 @@ from collections.abc import Iterator
 
 from packaging.specifiers import SpecifierSet
 
-from taskgate.checks.registry import Skip, Warn, check
-from taskgate.harness.box import Box
+from taskgate.checks import Skip, Warn, check
+from taskgate.harness.sandbox.sandbox import Sandbox
 
 # What an agent can't do without, and what some distributions leave out.
 NEEDED = (
@@ -34,24 +34,24 @@ VERSION = re.compile(r"\d{1,9}(\.\d{1,9}){2}", re.ASCII)
 
 
 @check(after="shell")
-def python_available(box: Box) -> Iterator[str]:
+def python_available(sandbox: Sandbox) -> Iterator[str]:
     """Python runs, is of the version that the manifest asks for, and imports its standard library.
 
     Install it (`RUN apt-get update && apt-get install -y python3`), or correct `python` in the manifest.
     """
-    wanted = box.task.python
-    box.facts["python"] = None
-    brought = box.runtime.python if box.runtime else None
-    found = box.sh('command -v "$1"', brought) if brought else box.sh("command -v python3 || command -v python")
+    wanted = sandbox.task.python
+    sandbox.facts["python"] = None
+    brought = sandbox.runtime.python if sandbox.runtime else None
+    found = sandbox.sh('command -v "$1"', brought) if brought else sandbox.sh("command -v python3 || command -v python")
     python = found.lines[-1] if found.ok and found.lines else None
     if wanted is None:
-        box.facts["python"] = python
+        sandbox.facts["python"] = python
         yield Skip("the manifest asks for no Python")
         return
     if python is None:
         yield f"the runtime's {brought} is not there" if brought else "there is no python3 on PATH"
         return
-    probe = box.sh('p=$1; shift; exec "$p" -c "$@"', python, PROBE, NEEDED, USUAL, MARK)
+    probe = sandbox.sh('p=$1; shift; exec "$p" -c "$@"', python, PROBE, NEEDED, USUAL, MARK)
     said: dict[str, list[str]] = {}
     for line in probe.lines:
         if line.startswith(MARK + " "):
@@ -64,6 +64,6 @@ def python_available(box: Box) -> Iterator[str]:
     elif "needed" in said:
         yield f"{python} can't import its own standard library: {'; '.join(said['needed'])}"
     else:
-        box.facts["python"] = python
+        sandbox.facts["python"] = python
         if "usual" in said:
             yield Warn(f"{python} lacks modules that most have: {'; '.join(said['usual'])}")

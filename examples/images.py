@@ -24,7 +24,7 @@ import docker.errors
 from docker import DockerClient
 from filelock import FileLock
 
-from taskgate.harness.hosts import find_engine
+from taskgate.harness.engine.discovery import find_engine
 
 BASE = "taskgate-demo/base:1"
 PACKAGES = "git,python3"

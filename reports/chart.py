@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taskgate.reports import escape
+from taskgate.harness.base import escape
 
 BAR, GAP, LABEL, WIDTH = 18, 6, 150, 420
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from taskgate.harness import files
-from taskgate.harness.verdict import Verdict
-from taskgate.reports import escape
-from taskgate.reports.tally import Tally
+from taskgate.harness.base import escape, files
+from taskgate.harness.gate.tally import Tally
+from taskgate.harness.gate.verdict import Verdict
 
 ROWS, IDS = 100, 10
 

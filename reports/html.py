@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from taskgate.harness.verdict import Outcome, Record, Verdict
-from taskgate.reports import chart, escape
-from taskgate.reports.tally import Tally
+from taskgate.harness.base import escape
+from taskgate.harness.gate.tally import Tally
+from taskgate.harness.gate.verdict import Outcome, Record, Verdict
+from taskgate.reports import chart
 
 
 class HtmlReport:

@@ -6,21 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from taskgate.harness.files import Lines, read_lines
-from taskgate.harness.verdict import Record
+from taskgate.harness.base.files import Lines, read_lines
+from taskgate.harness.gate.verdict import Record
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
     """The records' written forms, in order; damaged lines are passed over. Raises InfraError."""
     return read_lines(path)
-
-
-def of_run(lines: list[dict[str, Any]], run: str | None) -> list[dict[str, Any]]:
-    """Those of one run; None: of the one that wrote last. Lines of older versions name none, and are one run's."""
-    if not lines:
-        return []
-    wanted = lines[-1].get("run") if run is None else run
-    return [line for line in lines if line.get("run") == wanted]
 
 
 class Journal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TextIO
 
-from taskgate.reports.tally import Tally
+from taskgate.harness.gate.tally import Tally
 
 EVERY_SECONDS = 0.1
 

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from taskgate.harness.base import escape
+from taskgate.harness.runner.run_spec import RunSpec
 from taskgate.harness.runner.runner import DONE, FAILED, INFRA, INTERRUPTED, SKIP_DONE, SKIPPED, Ended
-from taskgate.harness.runner.spec import RunSpec
-from taskgate.reports import escape
 
 STYLES = {DONE: "green", FAILED: "red", INFRA: "magenta", INTERRUPTED: "yellow"}
 WIDTH = max(len(what) for what in SKIPPED)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from taskgate.harness.masking import masked
-from taskgate.harness.verdict import Verdict
-from taskgate.reports import escape
-from taskgate.reports.tally import Group, Tally
+from taskgate.harness.base import escape
+from taskgate.harness.base.redaction import masked
+from taskgate.harness.gate.tally import Group, Tally
+from taskgate.harness.gate.verdict import Verdict
 
 GROUPS, IDS = 20, 5
 

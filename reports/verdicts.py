@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from taskgate.harness import files
-from taskgate.harness.errors import InfraError
-from taskgate.harness.verdict import Record
-from taskgate.reports.tally import Tally
+from taskgate.harness.base import files
+from taskgate.harness.base.errors import InfraError
+from taskgate.harness.gate.tally import Tally
+from taskgate.harness.gate.verdict import Record
 
 
 def begin(path: Path, tally: Tally, run: str) -> None:

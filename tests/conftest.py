@@ -46,7 +46,7 @@ def client() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Any]:
-    from taskgate.harness.engine import Engine
+    from taskgate.harness.engine.client import Engine
 
     made = Engine()
     yield made

@@ -13,7 +13,7 @@ from typing import Any
 
 from examples import images
 
-TASKGATE = [sys.executable, "-c", "import sys; from taskgate.harness.cli import main; sys.exit(main())"]
+TASKGATE = [sys.executable, "-c", "import sys; from taskgate.harness.cli.main import main; sys.exit(main())"]
 
 
 def harmless(shown: str) -> bool:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from taskgate.checks import registry
-from taskgate.harness import cli
+from taskgate.checks import _registry as registry
+from taskgate.harness.cli import main
 from tests.conftest import CLONE
 
 HEAD = "version: 1\ndefaults: {repo_path: /testbed, pull: never, agent: {module: agent}}\ntasks:\n"
@@ -56,9 +56,9 @@ def test_nothing_of_ours_at_the_top(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {"taskgate"}
     assert {
-        "taskgate/harness/manifest.schema.json", "taskgate/harness/py.typed", "taskgate/checks/py.typed",
+        "taskgate/harness/tasks/manifest.schema.json", "taskgate/harness/py.typed", "taskgate/checks/py.typed",
         "taskgate/reports/py.typed", "taskgate/reports/report.css", "taskgate/reports/report.js",
-        "taskgate/harness/suite/test_taskgate.py",
+        "taskgate/harness/plugin/suite/test_taskgate.py",
     } <= set(names)  # fmt: skip
     assert not [name for name in names if "tests/" in name or "examples/" in name]
 
@@ -98,7 +98,7 @@ def test_the_readmes_table_is_the_docstrings() -> None:
 
 def test_the_readme_names_every_option() -> None:
     text = (CLONE / "README.md").read_text()
-    options = re.findall(r'addoption\(\s*"(--[a-z-]+)"', (CLONE / "harness/options.py").read_text())
+    options = re.findall(r'addoption\(\s*"(--[a-z-]+)"', (CLONE / "harness/plugin/options.py").read_text())
     assert len(options) >= 11 and [name for name in options if f"`{name}" not in text] == []
 
 
@@ -116,7 +116,7 @@ def test_the_readme_names_every_option_of_every_command() -> None:
     text = (CLONE / "README.md").read_text()
     section = re.search(r"\n## The run: .*?\n## ", text, re.S)
     assert section is not None
-    found = list(_options(cli.parser()))
+    found = list(_options(main.parser()))
     assert {"run", "build", "runtime prune"} <= {command for command, _ in found}
     for command, names in found:
         if command == "run":

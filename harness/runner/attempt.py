@@ -6,16 +6,14 @@ import contextlib
 import json
 import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import requests
 
-from taskgate.harness import faults, files
-from taskgate.harness.container import Container, open_container
-from taskgate.harness.engine import Engine, Image
-from taskgate.harness.errors import (
+from taskgate.harness.base import files
+from taskgate.harness.base.errors import (
     AgentFailed,
     ImageChanged,
     InfraError,
@@ -25,19 +23,22 @@ from taskgate.harness.errors import (
     StartFailed,
     TransferError,
 )
-from taskgate.harness.isolation.proof import Evidence, Prover
-from taskgate.harness.isolation.room import Room
+from taskgate.harness.base.out_files import ISOLATION, LOG
+from taskgate.harness.engine import classification
+from taskgate.harness.engine.client import Engine, Image
 from taskgate.harness.runner import collection
+from taskgate.harness.runner.agent_setup import described, environment, equip
 from taskgate.harness.runner.completion import Unfinished
-from taskgate.harness.runner.equipment import described, environment, equip
 from taskgate.harness.runner.folders import Folders
-from taskgate.harness.runner.logfile import LogFile
+from taskgate.harness.runner.log_file import LogFile
 from taskgate.harness.runner.program import Program
-from taskgate.harness.runner.results import ISOLATION, LOG
+from taskgate.harness.runner.run_spec import TEMPORARY, RunSpec
 from taskgate.harness.runner.served import Client, drive
-from taskgate.harness.runner.spec import TEMPORARY, RunSpec
-from taskgate.harness.runtime.placement import Placement
-from taskgate.harness.task import Task
+from taskgate.harness.runtime.delivery import Delivery
+from taskgate.harness.sandbox.container import Container, open_container
+from taskgate.harness.sandbox.isolation.prover import Evidence, Prover
+from taskgate.harness.sandbox.isolation.relay_link import RelayLink
+from taskgate.harness.tasks.task import Task
 
 # Set-up and collection, beside the agent's own time.
 MARGIN_SECONDS = 3600.0
@@ -78,19 +79,19 @@ class Attempt:
         *,
         digest: str | None,
         session: str,
-        placement: Placement | None,
+        delivery: Delivery | None,
         prover: Prover,
         stopping: threading.Event,
         starting: threading.Semaphore,
     ) -> None:
         self.engine, self.task, self.spec, self.folder = engine, task, spec, folder
         self.agent, self.budget = spec.agent_of(task), spec.budget_of(task)
-        self._digest, self._session, self._placement, self._prover = digest, session, placement, prover
+        self._digest, self._session, self._placement, self._prover = digest, session, delivery, prover
         self._stopping, self._starting = stopping, starting
         self._folders = Folders.fresh(task, spec)
         # What the image has in the place of the submission.
         self._stood: dict[str, Any] | None = None
-        self._room: Room | None = None
+        self._room: RelayLink | None = None
         self._container: Container | None = None
         self._deadline: float | None = None
         self._size_asked = 0.0
@@ -135,7 +136,7 @@ class Attempt:
         image = self._image = self._judged()
         self.outcome.digest = image.digest
         if self.agent.server or self.spec.endpoint:
-            self._room = Room(
+            self._room = RelayLink(
                 self.engine,
                 self._prover.tools,
                 self._session,
@@ -151,7 +152,7 @@ class Attempt:
                 self.task,
                 self._session,
                 seconds=seconds,
-                placement=self._placement,
+                delivery=self._placement,
                 binds=_binds(self._placement, self._room),
                 prepare=self._equip,
             )
@@ -166,7 +167,8 @@ class Attempt:
     def _judged(self) -> Image:
         """The image that was judged. Raises ImageChanged, ImageNotFound, PlatformUnavailable, InfraError."""
         # The gate has pulled: what the registry has by now nobody has looked at.
-        image = self.engine.image(replace(self.task, pull="missing") if self.task.pull == "always" else self.task)
+        request = self.task.request
+        image = self.engine.image(request._replace(pull="missing") if request.pull == "always" else request)
         if image.digest != self._digest:
             raise ImageChanged(f"{self.task.image} is {image.digest} now, and {self._digest} was judged")
         return image
@@ -316,7 +318,7 @@ class Attempt:
         assert self._container is not None
         # The SDK's inspect does not ask for the size.
         api: Any = self.engine.api
-        with faults.translated("asking for a container's size"):
+        with classification.translated("asking for a container's size"):
             answer = api._get(api._url("/containers/{0}/json", self._container.id), params={"size": 1})
             return int(api._result(answer, True).get("SizeRw") or 0)
 
@@ -350,7 +352,7 @@ class Attempt:
     def _end(self) -> None:
         """End all that runs in the container: from here on nothing in there changes any more."""
         assert self._container is not None
-        with contextlib.suppress(InfraError), faults.translated("ending the agent"):
+        with contextlib.suppress(InfraError), classification.translated("ending the agent"):
             self.engine.api.kill(self._container.id)
 
     def _collect(self) -> None:
@@ -386,9 +388,9 @@ class Attempt:
             raise NoSpace(f"{self.folder / name}: {error.strerror}") from error
 
 
-def _binds(placement: Placement | None, room: Room | None) -> list[str]:
+def _binds(delivery: Delivery | None, room: RelayLink | None) -> list[str]:
     """The room's mounts, without the runtime's where the task has it already."""
-    mine = set(placement.binds if placement else ())
+    mine = set(delivery.binds if delivery else ())
     return [bind for bind in (room.binds if room else ()) if bind not in mine]
 
 

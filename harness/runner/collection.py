@@ -9,14 +9,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from taskgate.harness import archiveapi, transfer
-from taskgate.harness.container import Container
-from taskgate.harness.engine import Engine
-from taskgate.harness.errors import InfraError
+from taskgate.harness.base.errors import InfraError
+from taskgate.harness.base.out_files import PREDICTION, TRAJECTORY
+from taskgate.harness.engine import archive_api
+from taskgate.harness.engine.client import Engine
 from taskgate.harness.runner import completion, submissions
 from taskgate.harness.runner.completion import Unfinished
 from taskgate.harness.runner.folders import Folders
-from taskgate.harness.runner.results import PREDICTION, TRAJECTORY
+from taskgate.harness.sandbox import transfer
+from taskgate.harness.sandbox.container import Container
 
 ARTIFACT_BYTES = 8 << 30
 
@@ -25,7 +26,7 @@ def standing(engine: Engine, container: Container, folders: Folders) -> dict[str
     """What the container has as the task's submission, with its time; None where it has none."""
     # A loop of links is nothing that could be fetched.
     with contextlib.suppress(InfraError):
-        return archiveapi.stat(engine.api, container.id, folders.submission) if folders.submission else None
+        return archive_api.stat(engine.api, container.id, folders.submission) if folders.submission else None
     return None
 
 

@@ -7,8 +7,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from taskgate.harness.document import parse_json
-from taskgate.harness.runner.results import PREDICTION, TRAJECTORY, Results
+from taskgate.harness.base.out_files import PREDICTION, TRAJECTORY
+from taskgate.harness.runner.results import Results
+from taskgate.harness.tasks.yaml_tree import parse_json
 
 JSON_BYTES = 256 << 20
 NAMES = ("task_id", "instance_id")

@@ -6,8 +6,8 @@ import posixpath
 import secrets
 from dataclasses import dataclass
 
-from taskgate.harness.runner.spec import RunSpec
-from taskgate.harness.task import Task
+from taskgate.harness.runner.run_spec import RunSpec
+from taskgate.harness.tasks.task import Task
 
 
 @dataclass(frozen=True, slots=True)

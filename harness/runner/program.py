@@ -6,13 +6,13 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from taskgate.harness import faults
-from taskgate.harness.container import Container
-from taskgate.harness.engine import Engine
-from taskgate.harness.errors import EngineTimeout
-from taskgate.harness.files import trouble
-from taskgate.harness.frames import Frames
-from taskgate.harness.runner.logfile import LogFile
+from taskgate.harness.base.errors import EngineTimeout
+from taskgate.harness.base.files import trouble
+from taskgate.harness.engine import classification
+from taskgate.harness.engine.attach_stream import AttachStream
+from taskgate.harness.engine.client import Engine
+from taskgate.harness.runner.log_file import LogFile
+from taskgate.harness.sandbox.container import Container
 
 TICK_SECONDS = 1.0
 SILENCE_SECONDS = 30.0
@@ -34,14 +34,14 @@ class Program:
     ) -> None:
         """Start it. Raises InfraError."""
         self._api, self._log = engine.api, log
-        with faults.translated("starting the agent"):
+        with classification.translated("starting the agent"):
             self._id = self._api.exec_create(
                 container.id,
                 list(argv),
                 environment=[f"{name}={value}" for name, value in environment.items()],
                 workdir=workdir,
             )["Id"]
-            self._frames = Frames(self._api.exec_start(self._id, socket=True))
+            self._frames = AttachStream(self._api.exec_start(self._id, socket=True))
 
     def follow(self, go_on: Callable[[], bool]) -> bool:
         """Write what it prints to the log until its end, or until `go_on` (asked every second) says no.
@@ -70,7 +70,7 @@ class Program:
         """Its exit status; None while it runs. Raises InfraError."""
         deadline = time.monotonic() + STATUS_SECONDS
         while True:
-            with faults.translated("asking for the agent's status"):
+            with classification.translated("asking for the agent's status"):
                 about = self._api.exec_inspect(self._id)
             if not about["Running"] and about.get("ExitCode") is not None:
                 return int(about["ExitCode"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shutil
 import tempfile
@@ -13,28 +12,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from taskgate.harness import files
-from taskgate.harness.errors import UsageError
+from taskgate.harness.base import files
+from taskgate.harness.base.errors import UsageError
+from taskgate.harness.base.names import folder_name
+from taskgate.harness.base.out_files import RESULT
 
-MANIFEST, JOURNAL, RUN, RESULT = "manifest.yaml", "journal.jsonl", "run.json", "result.json"
-TRAJECTORY, PREDICTION, LOG, ISOLATION = "trajectory.json", "prediction.json", "agent.log", "isolation.json"
-RESERVED = {MANIFEST, JOURNAL, RUN}
-# What taskgate says of an attempt, beside what its agent left.
-EVIDENCE = {RESULT, LOG, ISOLATION}
-NAME_BYTES = 200
 # Behind an attempt's name: the results that it takes the place of, which is its name without what mkdtemp put there.
 OLD = ".old"
-
-
-def folder_name(task_id: str) -> str:
-    """A task's folder: its id, unless that is no name for one (`a/b` is `a%2Fb`). No two ids share one."""
-    name = task_id.replace("%", "%25").replace("/", "%2F").replace("\\", "%5C")
-    if name.startswith(".") or name in RESERVED:
-        name = f"%{ord(name[0]):02X}{name[1:]}"
-    if len(name.encode()) > NAME_BYTES:
-        cut = name.encode()[: NAME_BYTES - 20].decode("utf-8", "ignore")
-        name = f"{cut}%-{hashlib.sha256(task_id.encode()).hexdigest()[:16]}"
-    return name
 
 
 class Results:

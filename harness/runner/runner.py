@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from taskgate.harness import files, listing
-from taskgate.harness.cache import VerdictCache
-from taskgate.harness.engine import Engine
-from taskgate.harness.errors import (
+from taskgate.harness.base import files
+from taskgate.harness.base.errors import (
     EngineUnavailable,
     ImageChanged,
     ImageNotFound,
@@ -24,17 +22,22 @@ from taskgate.harness.errors import (
     PlatformUnavailable,
     TaskgateError,
 )
-from taskgate.harness.files import Lines
-from taskgate.harness.gate import Gate
+from taskgate.harness.base.files import Lines
+from taskgate.harness.base.out_files import JOURNAL, RESULT
+from taskgate.harness.engine.client import Engine
+from taskgate.harness.gate import skip_list_sync
+from taskgate.harness.gate.cache import VerdictCache
+from taskgate.harness.gate.gate import Gate
+from taskgate.harness.gate.skip_entry import Entry
+from taskgate.harness.gate.skip_list import SkipList
+from taskgate.harness.gate.verdict import Record, Verdict
 from taskgate.harness.runner import completion
 from taskgate.harness.runner.attempt import Attempt, Outcome
-from taskgate.harness.runner.results import JOURNAL, RESULT, Results
-from taskgate.harness.runner.spec import RunSpec
-from taskgate.harness.runner.station import Station
-from taskgate.harness.runtime.placement import Placement
-from taskgate.harness.skiplist import Entry, SkipList
-from taskgate.harness.task import Task
-from taskgate.harness.verdict import Record, Verdict
+from taskgate.harness.runner.engine_pool import EnginePool
+from taskgate.harness.runner.results import Results
+from taskgate.harness.runner.run_spec import RunSpec
+from taskgate.harness.runtime.delivery import Delivery
+from taskgate.harness.tasks.task import Task
 
 BACKOFF_SECONDS = 2.0
 MAX_BACKOFF_SECONDS = 60.0
@@ -72,7 +75,7 @@ class Sound:
 
     digest: str | None
     config: str
-    placement: Placement | None
+    delivery: Delivery | None
 
 
 class Runner:
@@ -85,7 +88,7 @@ class Runner:
         results: Results,
         *,
         session: str,
-        stations: list[Station],
+        stations: list[EnginePool],
         jobs: int,
         cache: VerdictCache,
         skip_list: SkipList,
@@ -134,7 +137,7 @@ class Runner:
             with contextlib.suppress(queue.Empty):
                 return self._ended.get(timeout=0.2)
 
-    def _worker(self, station: Station) -> None:
+    def _worker(self, station: EnginePool) -> None:
         connection = _Connection(station.connect)
         try:
             while not self._stopping.is_set():
@@ -153,7 +156,7 @@ class Runner:
 
     # One task.
 
-    def _task(self, task: Task, station: Station, connection: _Connection) -> Ended:
+    def _task(self, task: Task, station: EnginePool, connection: _Connection) -> Ended:
         changed: ImageChanged | None = None
         for _ in range(JUDGEMENTS):
             with station.gate() as gate:
@@ -166,7 +169,7 @@ class Runner:
                 changed = error
         return Ended(task, INFRA, f"it changes faster than it can be judged: {changed}")
 
-    def _attempts(self, task: Task, found: Sound, station: Station, connection: _Connection) -> Ended:
+    def _attempts(self, task: Task, found: Sound, station: EnginePool, connection: _Connection) -> Ended:
         """As many as it takes. Raises ImageChanged."""
         for number in range(1, self._spec.retries + 2):
             fresh = self._results.fresh(task.id)
@@ -182,7 +185,7 @@ class Runner:
         return Ended(task, INTERRUPTED)
 
     def _attempt(
-        self, task: Task, folder: Path, found: Sound, station: Station, connection: _Connection
+        self, task: Task, folder: Path, found: Sound, station: EnginePool, connection: _Connection
     ) -> tuple[Outcome | None, bool]:
         """How an attempt ended, and whether another one makes sense; None where it was interrupted.
 
@@ -197,7 +200,7 @@ class Runner:
                 folder,
                 digest=found.digest,
                 session=self._session,
-                placement=found.placement.through(engine) if found.placement else None,
+                delivery=found.delivery.through(engine) if found.delivery else None,
                 prover=station.prover,
                 stopping=self._stopping,
                 starting=station.starting,
@@ -238,7 +241,7 @@ class Runner:
                 record = known or gate.judge(task)
                 self._remember(record, gate)
                 if record.verdict is Verdict.HEALTHY:
-                    return Sound(record.digest, config, gate.placement(task))
+                    return Sound(record.digest, config, gate.delivery(task))
             except InfraError:
                 # The gate knows how to wait for an engine, and what to say where that is in vain.
                 record = gate.judge(task)
@@ -256,7 +259,7 @@ class Runner:
             return None
         # An image that is not here can't be another build than the one that was used, as far as is known.
         try:
-            digest = gate.engine.image(task).digest if task.pull == "always" else gate.engine.digest(task.image)
+            digest = gate.engine.image(task.request).digest if task.pull == "always" else gate.engine.digest(task.image)
             completion.check(self._results, task.id, digest=digest, config=config)
             return Ended(task, SKIP_DONE, config=config)
         except (ImageNotFound, PlatformUnavailable):
@@ -305,7 +308,7 @@ class Runner:
             if record.verdict is Verdict.BROKEN:
                 self._skip_list.update([Entry.of(record, self._session)], [])
             elif record.verdict is Verdict.HEALTHY and entry and not entry.by_hand:
-                sound = listing.cleared(record, entry)
+                sound = skip_list_sync.cleared(record, entry)
                 self._skip_list.update([], [sound] if sound else [])
 
     def _note(self, ended: Ended) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 
 import requests
 
-from taskgate.harness.errors import AgentFailed
-from taskgate.harness.runner.logfile import LogFile
+from taskgate.harness.base.errors import AgentFailed
+from taskgate.harness.runner.log_file import LogFile
 
 HEALTH_SECONDS = 60.0
 CONNECT_SECONDS = 10.0

@@ -7,13 +7,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from taskgate.harness import files, manifest
-from taskgate.harness.engine import Engine
-from taskgate.harness.errors import UsageError
+from taskgate.harness.base import files
+from taskgate.harness.base.errors import UsageError
+from taskgate.harness.base.out_files import JOURNAL, MANIFEST, RUN
+from taskgate.harness.engine.client import Engine
 from taskgate.harness.runner import completion
-from taskgate.harness.runner.results import JOURNAL, MANIFEST, RUN, Results
+from taskgate.harness.runner.results import Results
 from taskgate.harness.runner.runner import DONE, FAILED, INFRA, INTERRUPTED, NOT_WORTH_IT, SKIP_DONE, SKIP_INCOMPATIBLE
-from taskgate.harness.task import Task
+from taskgate.harness.tasks import manifest
+from taskgate.harness.tasks.task import Task
 
 
 class State(StrEnum):

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from taskgate.harness.archive import MAX_BYTES, MAX_ENTRIES
 from taskgate.harness.runner.completion import Unfinished
+from taskgate.harness.sandbox.archive import MAX_BYTES, MAX_ENTRIES
 
 BLOCK_BYTES = tarfile.BLOCKSIZE
 CHUNK_BYTES, READY_BYTES = 64 << 10, 1 << 20

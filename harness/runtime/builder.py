@@ -7,17 +7,17 @@ import tarfile
 from importlib import resources
 from pathlib import Path
 
-from taskgate.harness import archiveapi, faults, owner
-from taskgate.harness.engine import Engine
-from taskgate.harness.errors import BundleError, ImageNotFound, PlatformUnavailable, UsageError
-from taskgate.harness.runtime import bundle, proof, site
+from taskgate.harness.base.errors import BundleError, ImageNotFound, PlatformUnavailable, UsageError
+from taskgate.harness.engine import archive_api, classification, ownership
+from taskgate.harness.engine.client import Engine
+from taskgate.harness.engine.image_request import ImageRequest
+from taskgate.harness.runtime import bundle, python_packages, self_test
 from taskgate.harness.runtime.bundle import Bundle, Store
-from taskgate.harness.runtime.spec import Runtime
-from taskgate.harness.task import Task
+from taskgate.harness.tasks.runtime_spec import Runtime
 
 # What Debian calls the packages: Python, git, a shell of one static file, certificates, terminal descriptions.
 PACKAGES = (
-    f"python{site.PYTHON}",
+    f"python{python_packages.PYTHON}",
     "git",
     "busybox-static",
     "ca-certificates",
@@ -40,7 +40,9 @@ def make(engine: Engine, store: Store, key: str, runtime: Runtime, platform: str
     """Build it, prove it, keep it in the store. Raises UsageError, BundleError or InfraError."""
     architecture = platform.split("/")[1]
     with store.workshop() as folder, store.scratch() as tar:
-        site.collect(folder / "site", requirements=runtime.requirements, agent=runtime.agent, architecture=architecture)
+        python_packages.collect(
+            folder / "site", requirements=runtime.requirements, agent=runtime.agent, architecture=architecture
+        )
         digest = _build(engine, runtime.builder, architecture, folder, tar)
         prefix = f"{bundle.ROOT}/{digest}"
         made = Bundle(
@@ -54,7 +56,7 @@ def make(engine: Engine, store: Store, key: str, runtime: Runtime, platform: str
             proven=True,
         )
         # Kept only once it is proven: a bundle that leans on the image is none.
-        proof.prove(engine, made, tar)
+        self_test.prove(engine, made, tar)
         store.add(key, made, tar)
     return made
 
@@ -62,20 +64,20 @@ def make(engine: Engine, store: Store, key: str, runtime: Runtime, platform: str
 def _build(engine: Engine, builder: str, architecture: str, folder: Path, tar: Path) -> str:
     api = engine.api
     try:
-        image = engine.image(Task("builder", builder, platform=engine.platform))
+        image = engine.image(ImageRequest(builder, engine.platform))
     except (ImageNotFound, PlatformUnavailable) as error:
         raise UsageError(f"{builder}: {error}", field="runtime.builder") from error
-    with faults.translated("making the builder's container"):
+    with classification.translated("making the builder's container"):
         created = api.create_container(
             image.digest,
             entrypoint=["/bin/sh", "/work/build.sh", DEBIAN.get(architecture, architecture), *PACKAGES],
             user="0",
             working_dir="/",
-            labels=owner.labels(owner.new_session(), BUILD_SECONDS),
+            labels=ownership.labels(ownership.new_session(), BUILD_SECONDS),
         )
     container = created["Id"]
     try:
-        with faults.translated("building the runtime"):
+        with classification.translated("building the runtime"):
             with _inputs(folder).open("rb") as file:
                 api.put_archive(container, "/", file)
             api.start(container)
@@ -106,7 +108,7 @@ def _inputs(folder: Path) -> Path:
 def fetch(engine: Engine, container: str, path: str, target: Path) -> None:
     """A file of a container, whatever its size, into a file here. Raises BundleError, InfraError."""
     try:
-        with archiveapi.tar(engine.api, container, path) as archive:
+        with archive_api.tar(engine.api, container, path) as archive:
             member = archive.next()
             source = archive.extractfile(member) if member else None
             if source is None:

@@ -15,7 +15,7 @@ from typing import Any
 import platformdirs
 from filelock import FileLock
 
-from taskgate.harness import files
+from taskgate.harness.base import files
 
 # Directly below the root, as no image has anything there: its layer is the same, byte for byte, on every image.
 ROOT = "/.taskgate"

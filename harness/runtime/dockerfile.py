@@ -12,11 +12,11 @@ from typing import IO
 
 import docker.errors
 
-from taskgate.harness import faults
-from taskgate.harness.engine import Engine
-from taskgate.harness.errors import BundleError, NoSpace
-from taskgate.harness.runtime import layer
+from taskgate.harness.base.errors import BundleError, NoSpace
+from taskgate.harness.engine import classification
+from taskgate.harness.engine.client import Engine
 from taskgate.harness.runtime.bundle import Bundle, Store
+from taskgate.harness.runtime.injected import LABEL, labels_of, made, making, past_of, tag_of
 
 BUILD_SECONDS = 1800
 ONBUILD = re.compile(r"(?:/bin/sh -c #\(nop\)\s*)?ONBUILD\b")
@@ -27,8 +27,8 @@ def text(bundle: Bundle, base: str) -> str:
 
     Two stages: the bundle's tar is unpacked in the first, so that the second is a plain COPY and one layer.
     """
-    labels = " ".join(f"{json.dumps(k)}={json.dumps(v)}" for k, v in layer.labels_of(bundle, base).items())
-    stage = f"{json.dumps(layer.LABEL)}={json.dumps(bundle.name)}"
+    labels = " ".join(f"{json.dumps(k)}={json.dumps(v)}" for k, v in labels_of(bundle, base).items())
+    stage = f"{json.dumps(LABEL)}={json.dumps(bundle.name)}"
     return (
         # Labelled too, so that what the first stage leaves behind is found when it is pruned.
         f"FROM scratch AS runtime\nLABEL {stage}\nADD {json.dumps(['runtime.tar', bundle.prefix + '/'])}\n\n"
@@ -55,16 +55,16 @@ def build(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | No
 
     Raises BundleError, also for an image with ONBUILD instructions; InfraError.
     """
-    tag = tag or layer.tag_of(bundle, base)
-    with layer.making(store, tag):
-        if known := layer.made(engine, tag, bundle, base):
+    tag = tag or tag_of(bundle, base)
+    with making(store, tag):
+        if known := made(engine, tag, bundle, base):
             return known
         _refuse_triggers(engine, base)
         said: list[str] = []
         # A build can't begin with a bare id on every engine: a tag of our own names it.
         named = _alias(engine, base)
         try:
-            with faults.translated(f"building {tag}"), tempfile.TemporaryFile() as context:
+            with classification.translated(f"building {tag}"), tempfile.TemporaryFile() as context:
                 _context(context, bundle, store, named, base)
                 for event in engine.api.build(
                     fileobj=context, custom_context=True, tag=tag, rm=True, forcerm=True, decode=True,
@@ -73,10 +73,12 @@ def build(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | No
                     said.append(str(event.get("stream") or event.get("error") or ""))
                     if "error" in event:
                         told = "".join(said)[-2000:]
-                        raise (NoSpace if faults.NO_SPACE.search(told) else BundleError)(f"building {tag}: {told}")
+                        raise (NoSpace if classification.NO_SPACE.search(told) else BundleError)(
+                            f"building {tag}: {told}"
+                        )
         finally:
             _unalias(engine, named, base)
-    if known := layer.made(engine, tag, bundle, base):
+    if known := made(engine, tag, bundle, base):
         return known
     raise BundleError(f"the build of {tag} left no such image: {''.join(said)[-2000:]}")
 
@@ -85,7 +87,7 @@ def _refuse_triggers(engine: Engine, base: str) -> None:
     """A build would run what the image says with ONBUILD: as root, without limits."""
     config = (engine.inspect(base) or {}).get("Config") or {}
     # Podman tells of them in the history alone, where an image that means harm can leave them out.
-    told = engine.podman and any(ONBUILD.match(line.get("CreatedBy") or "") for line in layer.past_of(engine, base))
+    told = engine.podman and any(ONBUILD.match(line.get("CreatedBy") or "") for line in past_of(engine, base))
     if config.get("OnBuild") or told:
         raise BundleError(f"{base} has ONBUILD instructions, which a build would run: bring the runtime in by a mount")
 
@@ -105,7 +107,7 @@ def _alias(engine: Engine, base: str) -> str:
         return base
     name = f"taskgate/base:{base.removeprefix('sha256:')[:40]}"
     repository, _, tag = name.partition(":")
-    with faults.translated(f"naming {base}"):
+    with classification.translated(f"naming {base}"):
         engine.api.tag(base, repository, tag)
     return name
 

@@ -15,14 +15,14 @@ from typing import Any
 import docker.errors
 import tenacity
 
-from taskgate.harness import faults
-from taskgate.harness.engine import Engine, full_name
-from taskgate.harness.errors import ImageError, InfraError, NoSpace, PlatformUnavailable, RegistryError, UsageError
-from taskgate.harness.files import Lines, read_lines
-from taskgate.harness.runtime import dockerfile, layer, sources
+from taskgate.harness.base.errors import ImageError, InfraError, NoSpace, PlatformUnavailable, RegistryError, UsageError
+from taskgate.harness.base.files import Lines, read_lines
+from taskgate.harness.engine import classification
+from taskgate.harness.engine.client import Engine, full_name
+from taskgate.harness.runtime import dockerfile, injected, layer, sources
 from taskgate.harness.runtime.bundle import Bundle, Store
-from taskgate.harness.runtime.spec import Runtime
-from taskgate.harness.task import Task
+from taskgate.harness.tasks.runtime_spec import Runtime
+from taskgate.harness.tasks.task import Task
 
 TRIES = 4
 # A reference may be no longer, and hold nothing else.
@@ -98,7 +98,7 @@ class Injection:
 
     def reference(self, task: Task, bundle: Bundle, base: str) -> str:
         """The new image's name. Raises UsageError where the template makes none."""
-        own = layer.tag_of(bundle, base)
+        own = injected.tag_of(bundle, base)
         if self._tag is None:
             return own
         repository, _, tag = _parts(task.image)
@@ -136,7 +136,7 @@ class Injection:
     def _try(self, task: Task) -> Injected:
         assert task.runtime is not None
         with self._engine() as engine:
-            image = engine.image(task)
+            image = engine.image(task.request)
             bundle = sources.resolve(engine, self._store, task.runtime, task.platform)
             tag = self.reference(task, bundle, image.digest)
             about = {
@@ -146,7 +146,7 @@ class Injection:
                 "tag": tag,
                 "push": self._push,
             }
-            known = _key(about) in self._known and layer.made(engine, tag, bundle, image.digest)
+            known = _key(about) in self._known and injected.made(engine, tag, bundle, image.digest)
             if not known:
                 built = (self._mode or task.runtime.mode) == "build"
                 make = dockerfile.build if built else layer.append
@@ -169,7 +169,7 @@ class Injection:
 
     def _room(self, engine: Engine, tasks: list[Task]) -> None:
         """Is there room on the engine's disk for all of it? Only where that disk can be seen from here."""
-        with faults.translated("asking for the engine's disk"):
+        with classification.translated("asking for the engine's disk"):
             root = Path(str(engine.api.info().get("DockerRootDir") or ""))
         if not engine.url.startswith("unix:") or not root.is_dir():
             return
@@ -179,7 +179,7 @@ class Injection:
             bundle = sources.resolve(engine, self._store, task.runtime, task.platform)
             digest = engine.digest(task.image)
             # A layer is never shared between different bases.
-            if digest is None or not layer.made(engine, self.reference(task, bundle, digest), bundle, digest):
+            if digest is None or not injected.made(engine, self.reference(task, bundle, digest), bundle, digest):
                 need += bundle.size
         free = shutil.disk_usage(root).free
         if need > free:
@@ -209,13 +209,13 @@ def rewritten(tasks: list[Task], results: list[Injected]) -> list[Task]:
 def push(engine: Engine, tag: str) -> None:
     """Push an image. Raises RegistryError, InfraError."""
     repository, _, name = tag.rpartition(":")
-    with faults.translated(f"pushing {tag}"):
+    with classification.translated(f"pushing {tag}"):
         try:
             for event in engine.api.push(repository, tag=name, stream=True, decode=True):
                 if "error" in event:
                     raise RegistryError(f"pushing {tag}: {str(event['error'])[:2000]}")
         except docker.errors.APIError as error:
-            raise RegistryError(f"pushing {tag}: {faults.explanation(error)}") from error
+            raise RegistryError(f"pushing {tag}: {classification.explanation(error)}") from error
 
 
 def _key(about: dict[str, Any]) -> tuple[str, ...]:

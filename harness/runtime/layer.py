@@ -11,36 +11,30 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import docker.errors
 
-from taskgate.harness import archiveapi, faults, files, owner
-from taskgate.harness.engine import CALL_SECONDS, Engine
-from taskgate.harness.errors import BundleError, InfraError, NoSpace, StartFailed
+from taskgate.harness.base import files
+from taskgate.harness.base.errors import BundleError, InfraError, NoSpace, StartFailed
+from taskgate.harness.engine import archive_api, classification, ownership
+from taskgate.harness.engine.client import CALL_SECONDS, Engine
 from taskgate.harness.runtime import bundle as bundles
+from taskgate.harness.runtime import dockerfile
 from taskgate.harness.runtime.bundle import Bundle, Store
+from taskgate.harness.runtime.injected import labels_of, made, making, past_of, tag_of
 
-LABEL = f"{owner.LABEL}.runtime"
-REPOSITORY = "taskgate/injected"
 LOAD_SECONDS = 600
 # What engines say of a base layer that they would have to find themselves: Docker, containerd's store, Podman.
 REFUSED = re.compile(r"layer not found|no such file|lstat|unexpected EOF|layer tarfiles are missing", re.I)
 UNKNOWN = "1970-01-01T00:00:00Z"
 
 
-def tag_of(bundle: Bundle, base: str) -> str:
-    """The tag of the image that is `base` (an image's id) with the bundle in it."""
-    return f"{REPOSITORY}:{hashlib.sha256(f'{base} {bundle.name} {bundle.prefix}'.encode()).hexdigest()[:32]}"
-
-
 def append(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | None = None) -> str:
     """The id of the image `base` with the bundle on top, made unless it is there. Raises BundleError, InfraError."""
-    from taskgate.harness.runtime import dockerfile
-
     tag = tag or tag_of(bundle, base)
     if known := made(engine, tag, bundle, base):
         return known
@@ -66,47 +60,6 @@ def append(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | N
     raise BundleError(f"the engine took the layer for {base}, but has no image {tag}")
 
 
-def past_of(engine: Engine, base: str) -> list[dict[str, Any]]:
-    """The history API's lines; none where it fails, as Podman's does for images whose history has no dates."""
-    try:
-        with faults.translated(f"reading the history of {base}"):
-            return list(engine.api.history(base))  # type: ignore[no-untyped-call]
-    except InfraError as error:
-        if isinstance(error.__cause__, docker.errors.APIError):
-            return []
-        raise
-
-
-def making(store: Store, tag: str) -> AbstractContextManager[None]:
-    """Held while an image is made, so that one process makes it and the others wait."""
-    return store.lock(f"layer-{hashlib.sha256(tag.encode()).hexdigest()[:24]}")
-
-
-def made(engine: Engine, tag: str, bundle: Bundle, base: str) -> str | None:
-    """The id of an image that was made before, if its labels say that it is this one."""
-    about = engine.inspect(tag)
-    if about is None:
-        return None
-    labels = (about.get("Config") or {}).get("Labels") or {}
-    return str(about["Id"]) if labels.get(LABEL) == labels_of(bundle, base)[LABEL] else None
-
-
-def images(engine: Engine) -> dict[str, str]:
-    """The images with a bundle in them that the engine has: name (or id) to the bundle's name."""
-    with faults.translated("listing images"):
-        found = engine.api.images(filters={"label": LABEL})
-    return {
-        tag: str((image.get("Labels") or {}).get(LABEL, "")).partition(" ")[0]
-        for image in found
-        for tag in image.get("RepoTags") or [image["Id"]]
-    }
-
-
-def labels_of(bundle: Bundle, base: str) -> dict[str, str]:
-    """What says of an image that it holds the bundle, and on top of what."""
-    return {LABEL: f"{bundle.name} {bundle.prefix} {base}"}
-
-
 @contextmanager
 def laid(engine: Engine, bundle: Bundle, store: Store, base: str) -> Iterator[tuple[Path, str]]:
     """The bundle as a layer's tar, and its SHA-256. Of taskgate's own it is the same on every image, and kept."""
@@ -130,9 +83,9 @@ def laid(engine: Engine, bundle: Bundle, store: Store, base: str) -> Iterator[tu
 
 def parents(engine: Engine, base: str, prefix: str) -> list[tarfile.TarInfo]:
     """The folders above the prefix as the image has them, so that the new layer changes nothing of them."""
-    with faults.translated(f"making a container of {base}"):
+    with classification.translated(f"making a container of {base}"):
         created = engine.api.create_container(
-            base, entrypoint=["none"], labels=owner.labels(owner.new_session(), LOAD_SECONDS)
+            base, entrypoint=["none"], labels=ownership.labels(ownership.new_session(), LOAD_SECONDS)
         )
     found = []
     try:
@@ -152,14 +105,14 @@ def parents(engine: Engine, base: str, prefix: str) -> list[tarfile.TarInfo]:
 
 
 def _stat(engine: Engine, container: str, path: Path) -> tarfile.TarInfo | None:
-    about = archiveapi.stat(engine.api, container, str(path))
+    about = archive_api.stat(engine.api, container, str(path))
     if about is None:
         return None
     if about.get("linkTarget"):
         member = tarfile.TarInfo()
         member.type = tarfile.SYMTYPE
         return member
-    with archiveapi.tar(engine.api, container, str(path)) as archive:
+    with archive_api.tar(engine.api, container, str(path)) as archive:
         return archive.next()
 
 
@@ -240,7 +193,7 @@ def _load(engine: Engine, about: dict[str, Any], base_layers: list[str], layer: 
     api = engine.api
     api.timeout = LOAD_SECONDS
     try:
-        with faults.translated(f"loading {tag}"):
+        with classification.translated(f"loading {tag}"):
             try:
                 for event in api.load_image(_archive({name: data, "manifest.json": manifest}, layer)):  # type: ignore[no-untyped-call]
                     if "error" in event:
@@ -253,7 +206,7 @@ def _load(engine: Engine, about: dict[str, Any], base_layers: list[str], layer: 
 
 def refusal(words: str) -> InfraError:
     """What an engine's refusal to load an image means."""
-    kind = NoSpace if faults.NO_SPACE.search(words) else BundleError
+    kind = NoSpace if classification.NO_SPACE.search(words) else BundleError
     return kind(f"the engine refused the layer: {words[:2000]}")
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import docker.errors
 
-from taskgate.harness import faults
-from taskgate.harness.engine import Engine
-from taskgate.harness.errors import InfraError
-from taskgate.harness.runtime import layer, sources, volume
+from taskgate.harness.base.errors import InfraError
+from taskgate.harness.engine import classification
+from taskgate.harness.engine.client import Engine
+from taskgate.harness.runtime import injected, sources, volume
 from taskgate.harness.runtime.bundle import Store
-from taskgate.harness.task import Task
+from taskgate.harness.tasks.task import Task
 
 
 def used(engine: Engine, store: Store, tasks: list[Task]) -> set[str]:
@@ -28,7 +28,7 @@ def prune(engine: Engine, store: Store, tasks: list[Task], *, dry: bool = False)
     """Remove what is not used, and say what that was. What a container still uses stays. Raises InfraError."""
     keep = used(engine, store, tasks)
     said = []
-    for name, bundle in layer.images(engine).items():
+    for name, bundle in injected.images(engine).items():
         if bundle not in keep and (dry or _remove_image(engine, name)):
             said.append(f"image {name}")
     for name in volume.volumes(engine):
@@ -44,7 +44,7 @@ def prune(engine: Engine, store: Store, tasks: list[Task], *, dry: bool = False)
 
 def _remove_image(engine: Engine, name: str) -> bool:
     try:
-        with faults.translated(f"removing {name}"):
+        with classification.translated(f"removing {name}"):
             engine.api.remove_image(name)
     except InfraError as error:
         if isinstance(error.__cause__, docker.errors.APIError) and error.__cause__.status_code in (404, 409):

@@ -6,13 +6,15 @@ import tarfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from taskgate.harness import archiveapi, faults, files, owner
-from taskgate.harness.engine import Engine
-from taskgate.harness.errors import BundleError, ImageNotFound, PlatformUnavailable, UsageError
+from taskgate.harness.base import files
+from taskgate.harness.base.errors import BundleError, ImageNotFound, PlatformUnavailable, UsageError
+from taskgate.harness.engine import archive_api, classification, ownership
+from taskgate.harness.engine.client import Engine
+from taskgate.harness.engine.image_request import ImageRequest
 from taskgate.harness.runtime import builder, bundle
 from taskgate.harness.runtime.bundle import Bundle, Store
-from taskgate.harness.runtime.spec import Runtime
-from taskgate.harness.task import Task
+from taskgate.harness.tasks.runtime_spec import Runtime
+from taskgate.harness.tasks.task import Task
 
 
 def resolve(engine: Engine, store: Store, runtime: Runtime, platform: str, *, refresh: bool = False) -> Bundle:
@@ -106,7 +108,7 @@ def _seen(name: str, field: str) -> list[tuple[str, str, bool]]:
 
 def _image(engine: Engine, name: str, platform: str) -> str:
     try:
-        return engine.image(Task("runtime", name, platform=platform)).digest
+        return engine.image(ImageRequest(name, platform)).digest
     except (ImageNotFound, PlatformUnavailable) as error:
         raise UsageError(str(error), field="runtime.from_image") from error
 
@@ -114,13 +116,13 @@ def _image(engine: Engine, name: str, platform: str) -> str:
 def _from_image(engine: Engine, store: Store, key: str, runtime: Runtime, platform: str) -> Bundle:
     assert runtime.from_image and runtime.path
     image = _image(engine, runtime.from_image, platform)
-    with faults.translated("making a container of the runtime's image"):
+    with classification.translated("making a container of the runtime's image"):
         created = engine.api.create_container(
-            image, entrypoint=["none"], labels=owner.labels(owner.new_session(), 3600)
+            image, entrypoint=["none"], labels=ownership.labels(ownership.new_session(), 3600)
         )
     try:
         with store.scratch() as tar:
-            with archiveapi.tar(engine.api, created["Id"], runtime.path) as source:
+            with archive_api.tar(engine.api, created["Id"], runtime.path) as source:
                 bundle.rewrite(source, tar, below=Path(runtime.path).name)
             return _keep(
                 store, key, tar, digest=bundle.key(image, runtime.path)[:16], runtime=runtime, platform=platform

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 
-from taskgate.harness import archiveapi, faults, owner
-from taskgate.harness.engine import Engine
+from taskgate.harness.engine import archive_api, classification, ownership
+from taskgate.harness.engine.client import Engine
+from taskgate.harness.engine.tar_stream import of_files
 from taskgate.harness.runtime.bundle import Bundle, Store
-from taskgate.harness.runtime.scratch import scratch
-from taskgate.harness.tarstream import of_files
+from taskgate.harness.runtime.empty_image import scratch
 
-LABEL = f"{owner.LABEL}.runtime"
+LABEL = f"{ownership.LABEL}.runtime"
 MARK = ".taskgate-complete"
 
 
@@ -33,7 +33,7 @@ def fill(engine: Engine, bundle: Bundle, tar: io.BufferedReader) -> None:
     """Fill it unless it is whole already: the mark in it is written last."""
     api, volume = engine.api, name_of(bundle)
     image = scratch(engine, engine.platform.split("/")[1])
-    with faults.translated("making the runtime's volume"):
+    with classification.translated("making the runtime's volume"):
         made = api.create_volume(volume, labels={LABEL: bundle.digest})
         if LABEL not in (made.get("Labels") or {}) and engine.remove_volume(volume):
             # Where ours was removed, a container's start made an empty one, by which nobody would know it for ours.
@@ -41,13 +41,13 @@ def fill(engine: Engine, bundle: Bundle, tar: io.BufferedReader) -> None:
         created = api.create_container(
             image,
             entrypoint=["none"],
-            labels=owner.labels(owner.new_session(), 600),
+            labels=ownership.labels(ownership.new_session(), 600),
             host_config=api.create_host_config(binds=[f"{volume}:{bundle.prefix}:nocopy"]),
         )
     try:
         if _whole(engine, created["Id"], bundle):
             return
-        with faults.translated("filling the runtime's volume"):
+        with classification.translated("filling the runtime's volume"):
             api.put_archive(created["Id"], bundle.prefix, tar)
             api.put_archive(created["Id"], bundle.prefix, of_files({MARK: bundle.digest.encode()}))
     finally:
@@ -60,4 +60,4 @@ def volumes(engine: Engine) -> list[str]:
 
 
 def _whole(engine: Engine, container: str, bundle: Bundle) -> bool:
-    return archiveapi.stat(engine.api, container, f"{bundle.prefix}/{MARK}") is not None
+    return archive_api.stat(engine.api, container, f"{bundle.prefix}/{MARK}") is not None

@@ -18,7 +18,8 @@ import docker
 import pytest
 
 from examples import images
-from taskgate.harness.skiplist import Entry, open_skip_list
+from taskgate.harness.gate.skip_entry import Entry
+from taskgate.harness.gate.skip_list import open_skip_list
 
 HERE = Path(__file__).parent
 HEAD = (
@@ -74,11 +75,11 @@ class Scene:
         return open_skip_list(self.skip_list).read()
 
     def check(self, body: str) -> None:
-        """A check of this scene's own, by the name `deadly`; `body` has `box`."""
+        """A check of this scene's own, by the name `deadly`; `body` has `sandbox`."""
         (self.folder / "mine").mkdir(exist_ok=True)
         lines = "".join(f"    {line}\n" for line in body.splitlines())
-        text = "import os, pathlib, signal, time\nfrom taskgate.checks.registry import check\n"
-        text += f"@check(after='shell')\ndef deadly(box):\n    '''A check of these tests.'''\n{lines}"
+        text = "import os, pathlib, signal, time\nfrom taskgate.checks._registry import check\n"
+        text += f"@check(after='shell')\ndef deadly(sandbox):\n    '''A check of these tests.'''\n{lines}"
         (self.folder / "mine/deadly.py").write_text(text)
 
     def begin(self) -> None:

@@ -19,7 +19,7 @@ from tests.faults import certificates, scene
 from tests.faults.scene import HOPELESS, LONG, Scene
 
 Make = Callable[..., Scene]
-SLOW = "box.sh('sleep 0.4')"
+SLOW = "sandbox.sh('sleep 0.4')"
 
 
 @LONG

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from taskgate.harness.skiplist import Entry
+from taskgate.harness.gate.skip_entry import Entry
 from tests import engines, postgres
 from tests.faults.scene import KEPT, LONG, Scene
 
 Make = Callable[..., Scene]
-SLOW = "box.sh('sleep 0.2')"
+SLOW = "sandbox.sh('sleep 0.2')"
 
 
 def test_signals_at_random_moments(make: Make, rows: list[str], long: bool) -> None:
@@ -186,7 +186,7 @@ def test_a_skip_list_that_is_damaged_meanwhile(make: Make, workers: tuple[str, .
     if workers:
         check.write_text(check.read_text() + f"if 'PYTEST_XDIST_WORKER' in os.environ:\n    {early}\n")
     else:
-        check.write_text(check.read_text().replace("box.sh", f"{early}; box.sh"))
+        check.write_text(check.read_text().replace("sandbox.sh", f"{early}; sandbox.sh"))
     ended = here.run(*workers)
     told = here.verdicts()
     path.write_bytes(whole)
@@ -304,7 +304,8 @@ def test_a_database_file_that_is_replaced_meanwhile(make: Make, tmp_path: Path) 
 
 WRITER = """
 import sys
-from taskgate.harness.skiplist import Entry, open_skip_list
+from taskgate.harness.gate.skip_entry import Entry
+from taskgate.harness.gate.skip_list import open_skip_list
 for round in range(99):
     entries = [Entry(f"broken-{n}", check=f"round {round}", reason="x" * 1000) for n in range(9000)]
     open_skip_list(sys.argv[1]).update(entries, [])

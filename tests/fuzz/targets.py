@@ -12,19 +12,22 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from taskgate.harness import archive, document, taskset
-from taskgate.harness.cache import VerdictCache
-from taskgate.harness.errors import InfraError, TaskgateError, TransferError
-from taskgate.harness.frames import Frames
-from taskgate.harness.manifest import _Builder
-from taskgate.harness.registries import client, survey
-from taskgate.harness.registries.reference import Reference, base_url
+from taskgate.harness.base import escape
+from taskgate.harness.base.errors import InfraError, TaskgateError, TransferError
+from taskgate.harness.engine.attach_stream import AttachStream
+from taskgate.harness.engine.image_request import ImageRequest
+from taskgate.harness.engine.registries import registry_client, registry_lookup
+from taskgate.harness.engine.registries.reference import Reference, base_url
+from taskgate.harness.gate.cache import VerdictCache
+from taskgate.harness.gate.skip_entry import Entry
+from taskgate.harness.gate.skip_text import TextSkipList
 from taskgate.harness.runner import submissions
 from taskgate.harness.runner.completion import Unfinished
-from taskgate.harness.shell import Excerpt, Shell, ShellDied
-from taskgate.harness.skiplist import Entry, TextSkipList
-from taskgate.harness.task import Task
-from taskgate.reports import escape, journal
+from taskgate.harness.sandbox import archive
+from taskgate.harness.sandbox.shell import Excerpt, Shell, ShellDied
+from taskgate.harness.tasks import task_set, yaml_tree
+from taskgate.harness.tasks.manifest import _Builder
+from taskgate.reports import journal
 
 # In its place a hostile shell's output holds the nonce, which only such a shell knows.
 NONCE = b"NONCE"
@@ -38,7 +41,7 @@ def _folder() -> Iterator[Path]:
 
 def manifest(data: bytes) -> None:
     with contextlib.suppress(TaskgateError):
-        _Builder("m").whole(document.parse_yaml(data, "m"))
+        _Builder("m").whole(yaml_tree.parse_yaml(data, "m"))
 
 
 def lines(data: bytes) -> None:
@@ -62,7 +65,7 @@ def frames(data: bytes) -> None:
     with here, there:
         there.sendall(data[:65536])
         there.close()
-        reader, found = Frames(here), b""
+        reader, found = AttachStream(here), b""
         while (parts := reader.read(1.0)) is not None:
             found += b"".join(part for _, part in parts)
     assert found == b"".join(_payloads(data[:65536]))
@@ -120,26 +123,30 @@ def reference(data: bytes) -> None:
     with contextlib.suppress(TaskgateError):
         found = Reference.parse(data.decode("utf-8", "replace"))
         base_url(found.registry)
-        client._manifest(found)
+        registry_client._manifest(found)
 
 
 def registry(data: bytes) -> None:
     """Headers, as latin-1 brings them."""
     text = data.decode("latin-1")
-    asked = client.Client("registry.example.com")
-    for read in (client._challenged, client._seconds, lambda link: asked._following("/v2/_catalog", link)):
+    asked = registry_client.Client("registry.example.com")
+    for read in (
+        registry_client._challenged,
+        registry_client._seconds,
+        lambda link: asked._following("/v2/_catalog", link),
+    ):
         with contextlib.suppress(TaskgateError):
             read(text)
 
 
 def answers(data: bytes) -> None:
     """Bodies, of whatever JSON."""
-    client._said(data)
+    registry_client._said(data)
     with contextlib.suppress(TaskgateError):
-        told = client._object(data, "an answer")
-        client._texts(told, "tags")
-        survey._platform(told)
-        survey._chosen(told, Task("one", "image"))
+        told = registry_client._object(data, "an answer")
+        registry_client._texts(told, "tags")
+        registry_lookup._platform(told)
+        registry_lookup._chosen(told, ImageRequest("image"))
 
 
 def records(data: bytes) -> None:
@@ -161,7 +168,7 @@ def _file(name: str) -> Callable[[bytes], None]:
             (folder / "task/Dockerfile").write_text("FROM scratch\n")
             if "compose" in name:
                 (folder / "task/task.yaml").write_text("instruction: x\n")
-            taskset.read(str(folder if "/" in name else folder / name))
+            task_set.read(str(folder if "/" in name else folder / name))
 
     return source
 

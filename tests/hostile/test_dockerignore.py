@@ -16,8 +16,8 @@ from docker.utils.fnmatch import fnmatch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskgate.harness import dockerignore, manifest
-from taskgate.harness.errors import ManifestError
+from taskgate.harness.base.errors import ManifestError
+from taskgate.harness.tasks import dockerignore, manifest
 from tests.running import TASKGATE, harmless
 
 SEGMENT = st.lists(st.sampled_from(["a", "b", ".", "*", "?", "[ab]", "[!a]", "[^b]"]), min_size=1, max_size=6).map(
@@ -41,7 +41,9 @@ def test_it_means_what_docker_means(pattern: str, name: str) -> None:
 )
 def test_a_pattern_that_finds_nothing(pattern: str, name: str) -> None:
     """In a process of its own: a pattern can't be interrupted."""
-    program = f"from taskgate.harness.dockerignore import _Pattern\nassert not _Pattern({pattern!r}).match({name!r})"
+    program = (
+        f"from taskgate.harness.tasks.dockerignore import _Pattern\nassert not _Pattern({pattern!r}).match({name!r})"
+    )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 

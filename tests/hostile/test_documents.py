@@ -159,8 +159,8 @@ def test_many_blank_lines(tmp_path: Path, pytestconfig: pytest.Config) -> None:
 
 def test_what_looks_alike_is_not_one(tmp_path: Path) -> None:
     """Homoglyphs, and the same letter composed and decomposed: tasks of their own, each with a folder of its own."""
-    from taskgate.harness import manifest
-    from taskgate.harness.runner.results import folder_name
+    from taskgate.harness.base.names import folder_name
+    from taskgate.harness.tasks import manifest
 
     ids = ["task", "tаsk", "tаѕk", "é", "e\u0301", "a/b", "a%2Fb", "a\\b", ".a", "..a", "...", "run.json", "%"]
     (tmp_path / "m.yaml").write_text(HEAD + "".join(f"- {{id: '{task_id}', image: x}}\n" for task_id in ids))

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from examples import images
-from taskgate.checks import registry
-from taskgate.harness.box import Box
-from taskgate.harness.engine import Engine
-from taskgate.harness.judge import Judgement
-from taskgate.harness.task import Task
-from taskgate.harness.verdict import Verdict
+from taskgate.checks import _registry as registry
+from taskgate.harness.engine.client import Engine
+from taskgate.harness.gate.judge import Judgement
+from taskgate.harness.gate.verdict import Verdict
+from taskgate.harness.sandbox.sandbox import Sandbox
+from taskgate.harness.tasks.task import Task
 
 # Each way to run a program leaves a mark of its own name.
 CONFIG = {
@@ -58,10 +58,10 @@ def test_nothing_that_a_repository_names_is_run(engine: Engine, image: str) -> N
 
 def test_they_would_run_where_git_is_called_plainly(engine: Engine, image: str) -> None:
     """The marks above are missing because of the checks, not because of the image."""
-    box = Box(engine, Task("one", image, pull="never"), "tests")
-    box.sh("cd /testbed && git status; git log -1; git diff HEAD~1; git gc --auto; git commit --allow-empty -m x")
-    marks = set(box.sh("cd / && echo ran-*").out.split())
-    box.close()
+    sandbox = Sandbox(engine, Task("one", image, pull="never"), "tests")
+    sandbox.sh("cd /testbed && git status; git log -1; git diff HEAD~1; git gc --auto; git commit --allow-empty -m x")
+    marks = set(sandbox.sh("cd / && echo ran-*").out.split())
+    sandbox.close()
     assert marks >= {"ran-fsmonitor", "ran-gpg", "ran-driver", "ran-hook"}, marks
 
 
@@ -85,11 +85,11 @@ def test_a_filter_runs_in_the_container_until_the_deadline(client: Any, engine: 
 def _judged(engine: Engine, image: str) -> tuple[Any, list[str]]:
     """The record, and the marks in the container after all checks; no process of the image's is left in it."""
     task = Task("one", image, repo_path="/testbed", pull="never")
-    box = Box(engine, task, "tests")
+    sandbox = Sandbox(engine, task, "tests")
     try:
-        record = Judgement(task, box, registry.load()).run()
-        processes = box.sh("for p in /proc/[0-9]*; do read -r name <$p/comm && echo $name; done").lines
+        record = Judgement(task, sandbox, registry.load()).run()
+        processes = sandbox.sh("for p in /proc/[0-9]*; do read -r name <$p/comm && echo $name; done").lines
         assert set(processes) <= {"sh", "dash"}, processes
-        return record, box.sh('for mark in /ran-*; do [ -e "$mark" ] && echo "$mark"; done; true').lines
+        return record, sandbox.sh('for mark in /ran-*; do [ -e "$mark" ] && echo "$mark"; done; true').lines
     finally:
-        box.close()
+        sandbox.close()

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from examples import images
-from taskgate.harness import owner
-from taskgate.harness.engine import Engine
-from taskgate.harness.task import Task
+from taskgate.harness.engine import ownership
+from taskgate.harness.engine.client import Engine
+from taskgate.harness.tasks.task import Task
 from tests.library import running
 
 # More than Python takes for a number.
@@ -28,7 +28,7 @@ PRETENCES = {
 )
 def pretender(request: pytest.FixtureRequest, client: Any, sound: str) -> Iterator[str]:
     """It says that it was left over long ago, by a process of this host that is gone; or what nobody can read."""
-    said = {**owner.labels("0", -9999), **PRETENCES[request.param]}
+    said = {**ownership.labels("0", -9999), **PRETENCES[request.param]}
     labels = " ".join(f"{name}={value!r}" for name, value in said.items())
     yield images.build(client, f"taskgate-test/hostile-labels:{request.param}", f"FROM {sound}\nLABEL {labels}")
 
@@ -36,31 +36,31 @@ def pretender(request: pytest.FixtureRequest, client: Any, sound: str) -> Iterat
 @pytest.mark.parametrize("text", [DIGITS, "", "-1", "1.5", "x", "٣", "²"])
 def test_what_is_no_number(text: str) -> None:
     """Neither a process nor a time: nothing is known to be left over."""
-    said = owner.labels("0", -9999)
-    assert owner.abandoned(said | {"taskgate.host": "another"})
-    assert not owner.abandoned(said | {"taskgate.host": "another", "taskgate.expires": text})
-    assert not owner.abandoned(said | {"taskgate.pid": text, "taskgate.expires": text})
+    said = ownership.labels("0", -9999)
+    assert ownership.abandoned(said | {"taskgate.host": "another"})
+    assert not ownership.abandoned(said | {"taskgate.host": "another", "taskgate.expires": text})
+    assert not ownership.abandoned(said | {"taskgate.pid": text, "taskgate.expires": text})
 
 
 def test_what_others_run_from_it_is_left_alone(client: Any, engine: Engine, pretender: str) -> None:
     with running(client, pretender) as bystander:
         assert bystander.labels["taskgate"] == "gate"
-        owner.reap(engine)
-        owner.reap(engine, "0")
+        ownership.reap(engine)
+        ownership.reap(engine, "0")
         bystander.reload()
         assert bystander.status == "running"
 
 
 def test_what_taskgate_runs_from_it_is_its_own(client: Any, engine: Engine, pretender: str) -> None:
-    from taskgate.harness.box import Box
+    from taskgate.harness.sandbox.sandbox import Sandbox
 
-    session = owner.new_session()
-    box = Box(engine, Task("one", pretender, pull="never"), session)
-    box.start()
-    assert box._container is not None
+    session = ownership.new_session()
+    sandbox = Sandbox(engine, Task("one", pretender, pull="never"), session)
+    sandbox.start()
+    assert sandbox._container is not None
     # It lives as long as its owner does.
-    owner.reap(engine)
-    assert box.sh("echo alive").out == "alive\n"
-    owner.reap(engine, session)
+    ownership.reap(engine)
+    assert sandbox.sh("echo alive").out == "alive\n"
+    ownership.reap(engine, session)
     assert client.containers.list(all=True, filters={"label": f"taskgate.session={session}"}) == []
-    box.close()
+    sandbox.close()

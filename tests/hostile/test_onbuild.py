@@ -10,12 +10,12 @@ import docker.errors
 import pytest
 
 from examples import images
-from taskgate.harness.engine import Engine
-from taskgate.harness.errors import BundleError
+from taskgate.harness.base.errors import BundleError
+from taskgate.harness.engine.client import Engine
+from taskgate.harness.engine.image_request import ImageRequest
 from taskgate.harness.runtime import dockerfile, layer, sources
 from taskgate.harness.runtime.bundle import Bundle, Store
-from taskgate.harness.runtime.spec import Runtime
-from taskgate.harness.task import Task
+from taskgate.harness.tasks.runtime_spec import Runtime
 from tests import engines
 from tests.library import bring
 
@@ -53,7 +53,7 @@ def test_podman_tells_of_it_in_the_history(client: Any, store: Store, tmp_path: 
         made = docker.DockerClient(base_url=daemon.url, version="auto", timeout=120)
         bring(client, made, "taskgate-test/onbuild:1")
         other = Engine(daemon.url)
-        given = other.image(Task("one", "taskgate-test/onbuild:1", pull="never")).digest
+        given = other.image(ImageRequest("taskgate-test/onbuild:1", pull="never")).digest
         with pytest.raises(BundleError, match="ONBUILD"):
             dockerfile.build(other, thing, store, given, TAG)
         other.close()

@@ -10,20 +10,20 @@ import sys
 
 import pytest
 
-from taskgate.harness import faults
-from taskgate.harness.errors import StartFailed, Unresolved
+from taskgate.harness.base.errors import StartFailed, Unresolved
+from taskgate.harness.engine import classification
 
 TEXTS = {
-    "sh": "faults.of_start('/bin/sh ' * 200_000)",
-    "exec": "faults.of_start('exec /bin/sh ' * 200_000)",
-    "resolve": "faults.of_pull('failed to resolve reference ' * 50_000, 'x')",
+    "sh": "classification.of_start('/bin/sh ' * 200_000)",
+    "exec": "classification.of_start('exec /bin/sh ' * 200_000)",
+    "resolve": "classification.of_pull('failed to resolve reference ' * 50_000, 'x')",
     "spaces-in-a-header": "relay.Head(b'GET / HTTP/1.1\\r\\na: b' + b' ' * 1_000_000 + b'c')",
 }
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_they_take_no_time_to_speak_of(name: str) -> None:
-    program = f"from taskgate.harness import faults\nfrom taskgate.harness.isolation import relay\n{TEXTS[name]}"
+    program = f"from taskgate.harness.engine import classification\nfrom taskgate.harness.sandbox.isolation import relay\n{TEXTS[name]}"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
@@ -39,10 +39,10 @@ def test_they_take_no_time_to_speak_of(name: str) -> None:
 )
 def test_the_end_of_what_was_said_counts(said: str, cause: str) -> None:
     for before in ("", "x" * 200_000 + "\n", "/bin/sh " * 10_000):
-        found = faults.of_start(f"{before}{said}\n")
-        assert isinstance(found, StartFailed) and found.cause == cause and len(str(found)) <= faults.START_CHARS
+        found = classification.of_start(f"{before}{said}\n")
+        assert isinstance(found, StartFailed) and found.cause == cause and len(str(found)) <= classification.START_CHARS
 
 
 def test_a_long_reference_is_one() -> None:
     said = f'failed to resolve reference "registry.example.com/{"a" * 400}:b": registry.example.com/a:b: not found'
-    assert isinstance(faults.of_pull(said, "other.example.com/x:1"), Unresolved)
+    assert isinstance(classification.of_pull(said, "other.example.com/x:1"), Unresolved)

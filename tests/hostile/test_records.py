@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from taskgate.harness.cache import VerdictCache
-from taskgate.harness.errors import InfraError
+from taskgate.harness.base.errors import InfraError
+from taskgate.harness.gate.cache import VerdictCache
 from tests.conftest import Gate
 from tests.running import TASKGATE, harmless
 

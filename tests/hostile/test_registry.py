@@ -16,15 +16,15 @@ from typing import Any
 import docker.errors
 import pytest
 
-from taskgate.harness.engine import Engine
-from taskgate.harness.errors import ImageNotFound, PlatformUnavailable, RegistryError, Unresolved
-from taskgate.harness.importers.importer import Source
-from taskgate.harness.importers.registry import load
-from taskgate.harness.registries import client as registries
-from taskgate.harness.registries.client import Client
-from taskgate.harness.registries.reference import Reference
-from taskgate.harness.registries.survey import Survey
-from taskgate.harness.task import Task
+from taskgate.harness.base.errors import ImageNotFound, PlatformUnavailable, RegistryError, Unresolved
+from taskgate.harness.engine.client import Engine
+from taskgate.harness.engine.image_request import ImageRequest
+from taskgate.harness.engine.registries import registry_client as registries
+from taskgate.harness.engine.registries.reference import Reference
+from taskgate.harness.engine.registries.registry_client import Client
+from taskgate.harness.engine.registries.registry_lookup import RegistryLookup
+from taskgate.harness.tasks.importers.importer import Source
+from taskgate.harness.tasks.importers.registry import load
 
 Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
 
@@ -158,10 +158,10 @@ def test_redirects_to_nowhere(location: str, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("name", ["a..b.com", "a" * 70 + ".com", "a" * 5000 + ".com"], ids=range(3))
 def test_names_of_registries_that_are_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registries, "WAIT_SECONDS", 0.01)
-    survey = Survey()
+    registry_lookup = RegistryLookup()
     with pytest.raises((RegistryError, ImageNotFound)):
-        survey.image(Task("one", f"{name}/x:1"))
-    survey.close()
+        registry_lookup.image(ImageRequest(f"{name}/x:1"))
+    registry_lookup.close()
 
 
 @pytest.fixture
@@ -297,10 +297,10 @@ def test_a_walk_from_place_to_place(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_manifests(body: bytes) -> None:
     """Nothing is known of the image then: it is never said to be missing."""
     with _registry(_say(200, body)) as host:
-        survey = Survey()
+        registry_lookup = RegistryLookup()
         with pytest.raises((RegistryError, PlatformUnavailable)):
-            survey.image(Task("one", f"{host}/a:1"))
-        survey.close()
+            registry_lookup.image(ImageRequest(f"{host}/a:1"))
+        registry_lookup.close()
 
 
 def _there(host: str) -> bool:
@@ -365,7 +365,7 @@ def test_a_404_that_the_engine_was_given(answer: Answer, kind: type[Exception]) 
         engine = Engine.__new__(Engine)
         engine.api, engine.url, engine.pulls, engine._registries = Api(), host, 1, {}  # type: ignore[assignment]
         with pytest.raises((ImageNotFound, RegistryError)) as caught:
-            engine.image(Task("one", image))
+            engine.image(ImageRequest(image))
     assert type(caught.value) is kind
 
 
@@ -379,13 +379,13 @@ def test_what_is_kept_of_an_image() -> None:
         _say(200, json.dumps(manifest if "/manifests/" in request.path else about).encode())(request)
 
     with _registry(answer) as host:
-        survey = Survey()
-        image = survey.image(Task("one", f"{host}/a:1"))
+        registry_lookup = RegistryLookup()
+        image = registry_lookup.image(ImageRequest(f"{host}/a:1"))
         assert image.platform.startswith("linux/amd64/v") and len(image.platform) < 300 and len(image.user) == 200
         manifest["config"] = {"digest": f"sha256:{long}"}
         with pytest.raises(RegistryError, match="a kind that is not known"):
-            survey.image(Task("two", f"{host}/b:1"))
-        survey.close()
+            registry_lookup.image(ImageRequest(f"{host}/b:1"))
+        registry_lookup.close()
 
 
 def test_a_catalogue_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from taskgate.harness.base.out_files import PREDICTION, TRAJECTORY
 from taskgate.harness.runner.completion import Unfinished, inspect
-from taskgate.harness.runner.results import PREDICTION, TRAJECTORY
 
 MIB = 1 << 20
 

@@ -1,0 +1,3 @@
+"""What everything else builds on: errors, exit codes, atomic files, locks, escaping, redaction, units.
+
+Pure Python: nothing in here talks to an engine."""

@@ -1,0 +1,238 @@
+"""Files that are whole or absent, and append-only files that outlive a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import glob
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from taskgate.harness.base.errors import InfraError, NoSpace
+
+# A record is a few kilobytes; a check of somebody's own may say more.
+LINE_BYTES = 16 << 20
+# A million of them.
+DOCUMENT_BYTES = 1 << 30
+
+
+def write(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Replace `path` by rename, its mode kept, a symlink followed. Raises OSError; the old file stays then.
+
+    What is no file (/dev/null, /dev/stdout, a pipe) is written to, not replaced. `data` may come in pieces, so that a
+    large document is never in memory as a whole.
+    """
+    pieces = [data] if isinstance(data, bytes) else data
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with path.open("wb") as device:
+            device.writelines(pieces)
+        return
+    path = resolved(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{path.name[:100]}."
+    _remove_halves(path.parent, prefix)
+    handle, name = _half(path.parent, prefix)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.writelines(pieces)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~_umask())
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise
+
+
+# What mkstemp puts at the end.
+HALF = "????????"
+
+
+def _half(folder: Path, prefix: str) -> tuple[int, str]:
+    """A new file that its writer holds locked, so that others see that it lives. Raises OSError."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=folder, prefix=prefix)
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        # Somebody may have taken it for a dead one's before it was locked.
+        if Path(name).exists():
+            return handle, name
+        os.close(handle)
+
+
+def _remove_halves(folder: Path, prefix: str) -> None:
+    """Remove what writers of this file left who were killed in the middle."""
+    for path in folder.glob(f"{glob.escape(prefix)}{HALF}"):
+        with contextlib.suppress(OSError), _of_nobody(path):
+            path.unlink()
+
+
+@contextlib.contextmanager
+def _of_nobody(path: Path) -> Iterator[None]:
+    """Holds a file that no living process has locked. Raises OSError."""
+    handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def scratch(folder: Path, prefix: str) -> Iterator[Path]:
+    """An empty file in `folder`, to be filled and moved; it goes when it was not, a killed process's as well.
+
+    Raises OSError.
+    """
+    _remove_halves(folder, prefix)
+    handle, name = _half(folder, prefix)
+    try:
+        Path(name).chmod(0o666 & ~_umask())
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+        os.close(handle)
+
+
+# What tells a workshop from a folder of somebody else's, and is locked as long as its process lives.
+LOCK = ".taskgate-lock"
+
+
+@contextlib.contextmanager
+def workshop(folder: Path, prefix: str) -> Iterator[Path]:
+    """A new folder in `folder`, gone at the end, a killed process's as well. Raises OSError."""
+    _remove_workshops(folder, prefix)
+    while True:
+        made = Path(tempfile.mkdtemp(dir=folder, prefix=prefix))
+        handle = os.open(made / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        # Somebody may have taken it for a dead one's before it was locked.
+        if (made / LOCK).exists():
+            break
+        os.close(handle)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+        os.close(handle)
+
+
+def _remove_workshops(folder: Path, prefix: str) -> None:
+    for path in folder.glob(f"{glob.escape(prefix)}{HALF}/{LOCK}"):
+        with contextlib.suppress(OSError), _of_nobody(path):
+            shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def is_file(path: Path) -> bool:
+    """Is there a file, as far as this user may know? pathlib raises where a name is too long or a folder is closed."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """As `is_file`."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def resolved(path: Path) -> Path:
+    """Where links lead. Raises OSError, for links in a circle as well: before Python 3.13 these are a RuntimeError."""
+    try:
+        return path.resolve()
+    except RuntimeError as error:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from error
+
+
+class Lines:
+    """An append-only file of JSON objects, one a line. A torn last line of a killed run is closed first."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle: int | None = None
+
+    def append(self, document: dict[str, Any]) -> None:
+        """One write, so that a line is there whole or torn at the end. Raises InfraError, NoSpace."""
+        try:
+            if self._handle is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                size = os.fstat(self._handle).st_size
+                if size and os.pread(self._handle, 1, size - 1) != b"\n":
+                    os.write(self._handle, b"\n")
+            data = (json.dumps(document) + "\n").encode()
+            if os.write(self._handle, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            # A part of the line may be there: the next one, once there is room again, opens anew and closes it first.
+            self.close()
+            raise trouble(self.path, error) from error
+
+    def close(self) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of such a file; damaged lines are passed over, a missing file has none. Raises InfraError."""
+    try:
+        # A pipe would wait for ever.
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise InfraError(f"{path}: not a regular file")
+        with path.open("rb") as file:
+            for line in _whole(file):
+                try:
+                    document = json.loads(line)
+                except (ValueError, RecursionError):
+                    continue
+                if isinstance(document, dict):
+                    yield document
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise trouble(path, error) from error
+
+
+def read_document(path: Path) -> Any:
+    """What a file of JSON says. Raises OSError (FileNotFoundError where there is none), ValueError, RecursionError."""
+    # A pipe would wait for ever.
+    if path.exists() and not path.is_file():
+        raise ValueError("not a regular file")
+    with path.open("rb") as file:
+        data = file.read(DOCUMENT_BYTES + 1)
+    if len(data) > DOCUMENT_BYTES:
+        raise ValueError(f"it is larger than {DOCUMENT_BYTES >> 20} MiB")
+    return json.loads(data)
+
+
+def _whole(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file, but for those that are too long to be ours."""
+    cut = False
+    while line := file.readline(LINE_BYTES):
+        end = line.endswith(b"\n")
+        if not cut and (end or len(line) < LINE_BYTES):
+            yield line
+        cut = not end
+
+
+def trouble(path: Path, error: OSError) -> InfraError:
+    kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else InfraError
+    return kind(f"{path}: {error.strerror or error}")

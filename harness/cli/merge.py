@@ -1,0 +1,63 @@
+"""taskgate merge: the verdicts of shards as one"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from taskgate.harness.base import escape
+from taskgate.harness.base.exit_codes import BROKEN, NO_VERDICT, OK
+from taskgate.harness.base.out_files import VERDICTS
+from taskgate.harness.engine import ownership
+from taskgate.harness.gate import merge, skip_list_sync
+from taskgate.harness.gate.skip_list import open_skip_list
+from taskgate.harness.gate.verdict import Verdict
+from taskgate.harness.plugin import options
+from taskgate.harness.tasks import task_set
+from taskgate.reports import github
+from taskgate.reports import merged as merged_files
+
+IDS = 10
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser("merge", help="put the results of shards together, and prove that they are the whole")
+    parser.add_argument("parts", metavar="OUT", nargs="+", help="the shards' --out folders")
+    parser.add_argument("--images", metavar="SOURCE", required=True, help="the manifest of all of them")
+    parser.add_argument("--format", metavar="NAME", help="what kind of task set it is, where that can't be seen")
+    parser.add_argument("--out", metavar="DIR", required=True, help="where verdicts, journal and cache go")
+    parser.add_argument("--skip-list", metavar="FILE|URL", help="add what is broken, take out what is sound")
+    parser.add_argument("--max-broken", metavar="N|P%", default="0", help="so many broken images are accepted")
+    parser.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> int:
+    limit = options.max_broken(given.max_broken)
+    tasks = task_set.load(given.images, format=given.format)
+    run_id = ownership.new_session()
+    parts, out = [Path(part) for part in given.parts], Path(given.out)
+    merged_files.check_target(parts, out)
+    merged = merge.merge(parts, tasks)
+    tally = merged.tally
+    merged_files.write(parts, out, tally, run_id)
+    if given.skip_list:
+        skip_list_sync.update(open_skip_list(given.skip_list), tally, run_id)
+    github.write(tally)
+    counts = tally.counts
+    print(f"{len(tasks)} images: {', '.join(f'{number} {verdict}' for verdict, number in counts.items())}")
+    for check, reason, ids in tally.grouped(Verdict.BROKEN):
+        print(f"  {len(ids):>5}  {escape.line(f'{check}: {reason}')}")
+    _told("without a verdict", tally.unchecked)
+    _told("judged twice", [f"{task} ({', '.join(parts)})" for task, parts in merged.twice.items()])
+    _told("not in the manifest", merged.strange)
+    print(f"verdicts:  {out / VERDICTS}")
+    if not merged.whole:
+        return NO_VERDICT
+    return OK if options.accepts(limit, counts["broken"], counts["broken"] + counts["healthy"]) else BROKEN
+
+
+def _told(what: str, ids: list[str]) -> None:
+    if ids:
+        more = f" and {len(ids) - IDS} more" if len(ids) > IDS else ""
+        print(f"{what}: {', '.join(escape.line(task_id, 100) for task_id in ids[:IDS])}{more}")

@@ -1,0 +1,213 @@
+"""A disk smaller than the manifest: of the images that runs pulled themselves, the least useful are removed again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from taskgate.harness.base import files, locks
+from taskgate.harness.base.errors import InfraError, NoSpace
+from taskgate.harness.engine import classification, ownership
+from taskgate.harness.engine.client import Engine
+
+# Docker's layer that holds nothing; an image's history gives it a size of 0, as it does to what is no layer.
+EMPTY = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
+WAIT_SECONDS = 0.2
+
+
+# A process, and when it was started.
+User = tuple[int, str]
+
+
+def _lives(user: User) -> bool:
+    return ownership.started(user[0]) == user[1]
+
+
+@dataclass(slots=True)
+class Pulled:
+    """An image that a run pulled. `layers`: bytes by what they hold and lie upon. `users`: processes that need it."""
+
+    digest: str
+    layers: dict[str, int]
+    users: list[User]
+    used: float
+
+    @property
+    def busy(self) -> bool:
+        return any(map(_lives, self.users))
+
+
+class DiskBudget:
+    """What all the runs of this host have pulled into one engine may take `size` bytes together.
+
+    `wanted`: how many tasks there are on each image. What is known stands in a file that all workers share, so that
+    what a killed run pulled is not forgotten. An image that was there before is never touched.
+    """
+
+    def __init__(self, engine_url: str, size: int, wanted: Mapping[str, int], session: str) -> None:
+        folder = locks.folder(engine_url)
+        self._path, self._lock = folder / "pulled.json", FileLock(folder / "pulled.lock")
+        self._size, self._wanted, self._session = size, wanted, session
+        self._me = (os.getpid(), ownership.started(os.getpid()) or "")
+
+    def use(self, image: str) -> None:
+        """It is needed from now on; as long as this process lives or until `release` it stays, if it is there."""
+        with self._ledger() as ledger:
+            if (known := ledger.images.get(image)) and self._me not in known.users:
+                known.users.append(self._me)
+
+    def release(self, image: str, *, again: bool = False) -> None:
+        """The image is judged; this process needs it no more, unless `again`."""
+        with self._ledger() as ledger:
+            ledger.done[image] += 1
+            if (known := ledger.images.get(image)) and not again:
+                known.users = [user for user in known.users if user != self._me]
+                known.used = time.time()
+
+    @contextlib.contextmanager
+    def pulling(self, engine: Engine, image: str) -> Iterator[None]:
+        """Around a pull that there was made room for; afterwards this process needs the image. Raises InfraError."""
+        try:
+            yield
+            digest, layers = _layers(engine, image)
+            with self._ledger() as ledger:
+                known = ledger.images.get(image)
+                users = known.users if known and known.digest == digest else []
+                ledger.images[image] = Pulled(digest, layers, [*users, self._me], time.time())
+                ledger.largest = max(ledger.largest, sum(layers.values()))
+        finally:
+            with self._ledger() as ledger:
+                if self._me in ledger.coming:
+                    ledger.coming.remove(self._me)
+
+    def make_room(self, engine: Engine, *, wait: bool) -> bool:
+        """Remove until one more of the largest fits, and reserve it; what others need is waited for. False: there is
+        no room, and nobody would `wait`. Raises InfraError."""
+        while True:
+            with self._ledger() as ledger:
+                ledger.coming = [user for user in ledger.coming if _lives(user)]
+                while not (room := ledger.size + ledger.largest * (len(ledger.coming) + 1) <= self._size):
+                    if not self._remove_one(engine, ledger):
+                        break
+                users = [*ledger.coming, *(user for one in ledger.images.values() for user in one.users)]
+                # Where nobody else will ever make room, one image is more than the budget, and judged all the same.
+                alone = not any(user != self._me and _lives(user) for user in users)
+                if room or (wait and alone):
+                    ledger.coming.append(self._me)
+                    return True
+            if not wait:
+                return False
+            time.sleep(WAIT_SECONDS)
+
+    def remove_all(self, engine: Engine) -> None:
+        """The disk is full: whatever nobody needs goes."""
+        with self._ledger() as ledger:
+            while self._remove_one(engine, ledger):
+                pass
+
+    def _remove_one(self, engine: Engine, ledger: _Ledger) -> bool:
+        """First what no task is left for, then what was not used for longest."""
+        idle = [image for image, one in ledger.images.items() if not one.busy]
+        idle.sort(key=lambda image: (self._wanted.get(image, 0) > ledger.done[image], ledger.images[image].used))
+        for image in idle:
+            gone = _remove(engine, image, ledger.images[image].digest)
+            if gone:
+                del ledger.images[image]
+                return True
+        return False
+
+    @contextlib.contextmanager
+    def _ledger(self) -> Iterator[_Ledger]:
+        try:
+            with self._lock:
+                ledger = _Ledger.read(self._path, self._session)
+                yield ledger
+                files.write(self._path, ledger.text())
+        except OSError as error:
+            raise files.trouble(self._path, error) from error
+
+
+@dataclass(slots=True)
+class _Ledger:
+    """`done`: how many tasks on an image this session has judged. `largest`: bytes of the largest image it pulled.
+    `coming`: who is pulling."""
+
+    session: str
+    images: dict[str, Pulled]
+    done: Counter[str]
+    largest: int
+    coming: list[User]
+
+    @property
+    def size(self) -> int:
+        """Bytes that the images take together: a layer that some share is there once."""
+        every = {chain: size for one in self.images.values() for chain, size in one.layers.items()}
+        return sum(every.values())
+
+    @classmethod
+    def read(cls, path: Path, session: str) -> _Ledger:
+        try:
+            return cls._of(json.loads(path.read_bytes()), session)
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            # What can't be read is no reason to remove anything.
+            return cls(session, {}, Counter(), 0, [])
+
+    @classmethod
+    def _of(cls, told: dict[str, Any], session: str) -> _Ledger:
+        same = told.get("session") == session
+        images = {
+            image: Pulled(one["digest"], one["layers"], [tuple(user) for user in one["users"]], one["used"])
+            for image, one in told.get("images", {}).items()
+        }
+        done = Counter[str](told.get("done", {}) if same else {})
+        coming = [tuple(user) for user in told.get("coming", ())]
+        return cls(session, images, done, told.get("largest", 0) if same else 0, coming)
+
+    def text(self) -> bytes:
+        images = {
+            image: {"digest": one.digest, "layers": one.layers, "users": one.users, "used": one.used}
+            for image, one in self.images.items()
+        }
+        told = {"session": self.session, "images": images, "done": self.done, "largest": self.largest}
+        return json.dumps({**told, "coming": self.coming}).encode()
+
+
+def _remove(engine: Engine, image: str, digest: str) -> bool:
+    """Remove an image that is still the one that was pulled; True where it is gone. Raises EngineUnavailable."""
+    found = engine.local(image)
+    if found is None or found.digest != digest:
+        return True
+    try:
+        with classification.translated("removing an image"):
+            engine.api.remove_image(image)
+    except NoSpace:
+        raise
+    except InfraError:
+        # A container of somebody's is in the way.
+        return engine.local(image) is None
+    return True
+
+
+def _layers(engine: Engine, image: str) -> tuple[str, dict[str, int]]:
+    """An image's digest, and the bytes of each of its layers by the digests up to it. Raises InfraError."""
+    about = engine.inspect(image) or {}
+    names = [str(name) for name in (about.get("RootFS") or {}).get("Layers") or () if name != EMPTY]
+    with classification.translated(f"reading the history of {image}"):
+        history = engine.api.history(image)  # type: ignore[no-untyped-call]
+    sizes = [int(entry.get("Size") or 0) for entry in reversed(history)]
+    sizes = [size for size in sizes if size]
+    digest = str(about.get("Id") or "")
+    digest = digest if digest.startswith("sha256:") else f"sha256:{digest}"
+    if len(sizes) != len(names):
+        return digest, {digest: int(about.get("Size") or sum(sizes))}
+    chains = ["+".join(name.removeprefix("sha256:")[:16] for name in names[: end + 1]) for end in range(len(names))]
+    return digest, dict(zip(chains, sizes, strict=True))

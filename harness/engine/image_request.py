@@ -1,0 +1,18 @@
+"""Which image is asked for: its name, the platform it is wanted for, and when it is pulled."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class ImageRequest(NamedTuple):
+    """`platform` is `os/architecture[/variant]`; `pull` is `missing`, `always` or `never`."""
+
+    image: str
+    platform: str = "linux/amd64"
+    pull: str = "missing"
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Equal for requests that one pull serves."""
+        return self.image, self.platform

@@ -1,0 +1,56 @@
+"""An image's name, taken apart as a registry's API wants it."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from docker.auth import resolve_repository_name
+
+from taskgate.harness.base.errors import ImageNotFound
+
+HUB, HUB_API = "docker.io", "registry-1.docker.io"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """`registry` is a host, with a port where one is named; `what` is a tag or a digest."""
+
+    registry: str
+    repository: str
+    what: str
+
+    @classmethod
+    def parse(cls, image: str) -> Reference:
+        """Raises ImageNotFound: a name that can't be one is found nowhere."""
+        name, _, digest = image.partition("@")
+        head, colon, tag = name.rpartition(":")
+        if not colon or "/" in tag:
+            head, tag = name, ""
+        try:
+            index, repository = resolve_repository_name(head)
+        except Exception as error:
+            raise ImageNotFound(f"{image} is no image name: {error}") from error
+        if index in (HUB, "index.docker.io"):
+            index = HUB
+            repository = repository if "/" in repository else f"library/{repository}"
+        return cls(index, repository, digest or tag or "latest")
+
+
+def base_url(registry: str, scheme: str | None = None) -> str:
+    """Where a registry's API is. As engines do: plain HTTP on the loopback interface, TLS everywhere else."""
+    if registry == HUB:
+        return f"https://{HUB_API}"
+    if scheme is None:
+        scheme = "http" if is_loopback(registry) else "https"
+    return f"{scheme}://{registry}"
+
+
+def is_loopback(registry: str) -> bool:
+    """`localhost`, or an address of the loopback interface; a name that only begins as these do is anybody's."""
+    try:
+        host = urlsplit(f"//{registry}").hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,78 @@
+"""What a skip list says of a task, and what takes an entry off it again."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from taskgate.harness.base.errors import SkipListError
+from taskgate.harness.base.names import CONFLICT
+from taskgate.harness.gate.verdict import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A task on the list. Dates are ISO 8601 in UTC; `fingerprint` is that of task settings and checks."""
+
+    task_id: str
+    check: str | None = None
+    reason: str | None = None
+    image: str | None = None
+    digest: str | None = None
+    fingerprint: str | None = None
+    first: str | None = None
+    last: str | None = None
+    run: str | None = None
+
+    @classmethod
+    def of(cls, record: Record, run: str) -> Entry:
+        """What is known of a broken image, found out now."""
+        return cls(
+            record.task_id,
+            check=record.check,
+            reason=record.reason,
+            image=record.image,
+            digest=record.digest,
+            fingerprint=record.fingerprint,
+            first=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            last=record.started,
+            run=run,
+        )
+
+    @property
+    def by_hand(self) -> bool:
+        """Nothing but the id is known: somebody wrote it, and it is kept for ever."""
+        return not self.known()
+
+    def known(self) -> dict[str, str]:
+        """What is known besides the id."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None and k != "task_id"}
+
+
+# Entries that no check made: what could not be had, and what lost its words.
+UNCHECKED = (None, "injection")
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A task whose image was found sound: what of it the list may lose. `checks` have run, `seen` is the entry that was
+    there when the run began."""
+
+    task_id: str
+    digest: str | None
+    checks: frozenset[str]
+    seen: Entry | None = None
+
+    def clears(self, entry: Entry) -> bool:
+        """Is `entry` outdated? Not by checks that did not run, nor where it is newer and of another image."""
+        if entry.by_hand or (entry.check not in UNCHECKED and entry.check not in self.checks):
+            return False
+        return entry == self.seen or (entry.digest is not None and entry.digest == self.digest)
+
+
+def check_id(task_id: str, where: str) -> None:
+    """Refuse an id that can't stand on a line of its own, or that git would take for a conflict."""
+    bad = task_id != task_id.strip() or not task_id.isprintable() or task_id.startswith("#") or CONFLICT.match(task_id)
+    if not task_id or bad:
+        raise SkipListError(f"{task_id!r} can't stand on a line of its own", file=where)

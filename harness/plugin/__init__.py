@@ -1,0 +1,1 @@
+"""The pytest plugin: options, hooks, the controller and its workers, and the packaged suite."""

@@ -1,0 +1,85 @@
+"""What an agent is given: folders in its container, an environment, its program's place."""
+
+from __future__ import annotations
+
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from taskgate.harness.base.errors import UsageError
+from taskgate.harness.engine import classification
+from taskgate.harness.engine.client import Engine, Image
+from taskgate.harness.runner.folders import Folders
+from taskgate.harness.runner.run_spec import RunSpec
+from taskgate.harness.runtime.bundle import Bundle
+from taskgate.harness.sandbox.container import Container
+from taskgate.harness.sandbox.environment import of_agent
+from taskgate.harness.tasks.task import Budget, Task
+
+
+def equip(engine: Engine, container: Container, folders: Folders, inputs: Path | None) -> None:
+    """Before the container is started: a folder that anybody may write to, and what there is to read, for all to read.
+
+    Raises UsageError where `inputs` can't be read or holds what is neither file, folder nor link; InfraError.
+    """
+
+    def readable(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
+            raise UsageError(f"{member.name} is neither file, folder nor link", field="--inputs")
+        member.uid = member.gid = 0
+        member.uname = member.gname = ""
+        member.mode = member.mode & 0o755 | (0o555 if member.isdir() else 0o444)
+        return member
+
+    with tempfile.TemporaryFile() as file:
+        try:
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+                folder = tarfile.TarInfo(folders.out.lstrip("/"))
+                folder.type, folder.mode = tarfile.DIRTYPE, 0o1777
+                tar.addfile(folder)
+                if inputs and folders.given:
+                    tar.add(inputs, folders.given.lstrip("/"), filter=readable)
+        except OSError as error:
+            raise UsageError(f"{inputs} can't be read: {error}", field="--inputs") from error
+        file.seek(0)
+        with classification.translated("making folders in the container"):
+            engine.api.put_archive(container.id, "/", file)
+
+
+def environment(
+    task: Task,
+    spec: RunSpec,
+    image: Image,
+    budget: Budget,
+    folders: Folders,
+    bundle: Bundle | None,
+    room: Mapping[str, str],
+) -> dict[str, str]:
+    """What the agent's process has beside the image's and the task's own variables; the run's own come last."""
+    given: dict[str, Any] = {
+        "TASKGATE_TASK_ID": task.id,
+        "TASKGATE_OUT": folders.out,
+        "TASKGATE_IN": folders.given,
+        "TASKGATE_SUBMISSION": folders.submission,
+        "TASKGATE_SECONDS": f"{budget.seconds:g}" if budget.seconds else None,
+        "TASKGATE_CALLS": budget.calls,
+    }
+    told = {name: str(value) for name, value in given.items() if value is not None}
+    return {**of_agent(image, task, bundle), **told, **room, **spec.env, **spec.secrets}
+
+
+def described(task: Task, budget: Budget, folders: Folders) -> dict[str, Any]:
+    """The task as a server or a driver is told of it."""
+    return {
+        "task_id": task.id,
+        "workdir": task.start_dir,
+        "repo_path": task.repo_path,
+        "base_commit": task.base_commit,
+        "submission": folders.submission,
+        "out": folders.out,
+        "in": folders.given,
+        "seconds": budget.seconds,
+        "calls": budget.calls,
+    }

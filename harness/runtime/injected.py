@@ -1,0 +1,63 @@
+"""Images with a bundle in them: how they are named, labelled, found and made only once."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import AbstractContextManager
+from typing import Any
+
+import docker.errors
+
+from taskgate.harness.base.errors import InfraError
+from taskgate.harness.engine import classification, ownership
+from taskgate.harness.engine.client import Engine
+from taskgate.harness.runtime.bundle import Bundle, Store
+
+LABEL = f"{ownership.LABEL}.runtime"
+REPOSITORY = "taskgate/injected"
+
+
+def tag_of(bundle: Bundle, base: str) -> str:
+    """The tag of the image that is `base` (an image's id) with the bundle in it."""
+    return f"{REPOSITORY}:{hashlib.sha256(f'{base} {bundle.name} {bundle.prefix}'.encode()).hexdigest()[:32]}"
+
+
+def past_of(engine: Engine, base: str) -> list[dict[str, Any]]:
+    """The history API's lines; none where it fails, as Podman's does for images whose history has no dates."""
+    try:
+        with classification.translated(f"reading the history of {base}"):
+            return list(engine.api.history(base))  # type: ignore[no-untyped-call]
+    except InfraError as error:
+        if isinstance(error.__cause__, docker.errors.APIError):
+            return []
+        raise
+
+
+def making(store: Store, tag: str) -> AbstractContextManager[None]:
+    """Held while an image is made, so that one process makes it and the others wait."""
+    return store.lock(f"layer-{hashlib.sha256(tag.encode()).hexdigest()[:24]}")
+
+
+def made(engine: Engine, tag: str, bundle: Bundle, base: str) -> str | None:
+    """The id of an image that was made before, if its labels say that it is this one."""
+    about = engine.inspect(tag)
+    if about is None:
+        return None
+    labels = (about.get("Config") or {}).get("Labels") or {}
+    return str(about["Id"]) if labels.get(LABEL) == labels_of(bundle, base)[LABEL] else None
+
+
+def images(engine: Engine) -> dict[str, str]:
+    """The images with a bundle in them that the engine has: name (or id) to the bundle's name."""
+    with classification.translated("listing images"):
+        found = engine.api.images(filters={"label": LABEL})
+    return {
+        tag: str((image.get("Labels") or {}).get(LABEL, "")).partition(" ")[0]
+        for image in found
+        for tag in image.get("RepoTags") or [image["Id"]]
+    }
+
+
+def labels_of(bundle: Bundle, base: str) -> dict[str, str]:
+    """What says of an image that it holds the bundle, and on top of what."""
+    return {LABEL: f"{bundle.name} {bundle.prefix} {base}"}

@@ -1,0 +1,1 @@
+"""One task's container: created, entered by a shell, given commands and files, isolated from networks, removed."""

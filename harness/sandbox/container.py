@@ -1,0 +1,232 @@
+"""A container of a task image: created, attached, started, removed. Four engine calls for all checks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+import docker.errors
+from docker.types import Healthcheck, LogConfig
+
+from taskgate.harness.base.errors import EngineTimeout, InfraError, StartFailed
+from taskgate.harness.engine import archive_api, classification, ownership
+from taskgate.harness.engine.client import Engine, Image
+from taskgate.harness.runtime.delivery import Delivery
+from taskgate.harness.sandbox.shell import Result, Shell, ShellDied, ShellStuck
+from taskgate.harness.tasks.task import Task
+
+READY_SECONDS = 20.0
+SHELL = ("/bin/sh",)
+# What an engine opens by itself, outside of the container, before it starts one.
+OPENED = ("/etc/passwd", "/etc/group")
+# Has the kernel ended a process for want of memory? Status 0: the container's own limit was reached; 1: it was not, so
+# the host has none; 3: it has ended none; 2: nobody knows. Version 2 of cgroups, then 1.
+MEMORY = """
+killed= reached=
+if [ -r /sys/fs/cgroup/memory.events ]; then
+  while read -r name count; do
+    case $name in oom) reached=$count ;; oom_kill) killed=$count ;; esac
+  done </sys/fs/cgroup/memory.events
+elif [ -r /sys/fs/cgroup/memory/memory.oom_control ]; then
+  while read -r name count; do
+    [ "$name" != oom_kill ] || killed=$count
+  done </sys/fs/cgroup/memory/memory.oom_control
+  read -r reached </sys/fs/cgroup/memory/memory.failcnt
+fi
+[ -n "$killed" ] && [ -n "$reached" ] || exit 2
+[ "$killed" != 0 ] || exit 3
+[ "$reached" != 0 ]
+"""
+
+
+class Container:
+    """Made from an image as the evaluation will use it: same user, environment, network and limits.
+
+    The image's ENTRYPOINT, CMD, HEALTHCHECK and WORKDIR play no part (an engine would create a missing WORKDIR).
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        image: Image,
+        task: Task,
+        session: str,
+        *,
+        seconds: float,
+        delivery: Delivery | None = None,
+        shell: tuple[str, ...] = SHELL,
+        binds: Sequence[str] = (),
+        network: str | None = None,
+    ) -> None:
+        """Create it. Raises InfraError.
+
+        `seconds`: the longest that it may be needed. `shell`: the argv of a POSIX shell that reads its stdin.
+        `binds`: further mounts, as the engine's host configuration has them. `network`: the mode, where it is not the
+        task's.
+        """
+        self._engine, self._limits = engine, task.limits
+        self._patience = max(READY_SECONDS, task.timeout)
+        self._shell: Shell | None = None
+        api = engine.api
+        source = delivery.image(image) if delivery else image.digest
+        with classification.translated("creating a container"):
+            host_config = api.create_host_config(
+                network_mode=network or task.network,
+                binds=[*(delivery.binds if delivery else ()), *binds] or None,
+                mem_limit=task.limits.memory,
+                nano_cpus=round(task.limits.cpus * 1e9) if task.limits.cpus else None,
+                pids_limit=task.limits.pids,
+                security_opt=["no-new-privileges"],
+                # What the image prints goes to the attached stream only: nothing on the host's disk.
+                log_config=LogConfig(type="none"),
+            )
+            created = api.create_container(
+                source,
+                entrypoint=list(shell),
+                command=[],
+                user=task.user or image.user or None,
+                working_dir="/",
+                stdin_open=True,
+                environment=dict(task.env) or None,
+                healthcheck=Healthcheck(test=["NONE"]) if image.healthcheck else None,
+                labels=ownership.labels(session, seconds),
+                host_config=host_config,
+            )
+        self.id: str = created["Id"]
+
+    def start(self) -> None:
+        """Start it and wait for its shell. Raises StartFailed, or InfraError."""
+        api = self._engine.api
+        attach = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
+        refuse_traps(self._engine, self.id)
+        try:
+            # Podman prepares the container here already, so that what Docker says at the start it says now.
+            with classification.translated("attaching to a container"):
+                stream = api.attach_socket(self.id, params=attach)
+            shell = self._shell = Shell(stream, self._stop_processes)
+            shell.boot()
+            with classification.translated("starting a container"):
+                api.start(self.id)
+        except InfraError as error:
+            if isinstance(error.__cause__, docker.errors.APIError):
+                raise self._explained(classification.of_start(classification.explanation(error.__cause__))) from error
+            raise
+        try:
+            shell.ready(self._patience)
+        except ShellDied as died:
+            raise self._stillborn(died.output) from died
+        except ShellStuck as stuck:
+            if not self._engine.alive():
+                raise EngineTimeout("the engine stopped answering while a container started") from stuck
+            raise StartFailed(
+                f"/bin/sh started but answered nothing for {self._patience:g} s",
+                cause="shell",
+                output=str(stuck),
+                doubtful=True,
+            ) from stuck
+
+    def run(self, script: str, *args: str, seconds: float, shown: str | None = None) -> Result:
+        """Run a command in its shell. Raises ShellDied, ShellStuck, InfraError."""
+        assert self._shell is not None, "the container was not started"
+        return self._shell.run(script, *args, seconds=seconds, shown=shown)
+
+    def exists(self, path: str) -> bool:
+        """Is there anything at `path`? Through the archive API."""
+        return archive_api.stat(self._engine.api, self.id, path) is not None
+
+    def epitaph(self) -> tuple[str, bool]:
+        """How the container ended, and whether that is the host's doing rather than the image's."""
+        state = self._engine.state(self.id)
+        if state.get("OOMKilled"):
+            return f"ran out of its {self._limits.memory / (1 << 30):.3g} GiB of memory", False
+        if not state or state.get("ExitCode") == 137 or state.get("Running"):
+            return "was ended from outside (engine restarted, container removed, or host out of memory)", True
+        return f"ended with exit status {state.get('ExitCode')}", False
+
+    def host_ran_out(self) -> bool | None:
+        """Did the kernel end one of its processes because the host has no memory left, and not for its own limit?
+
+        None where it ended none, or nobody knows. Raises InfraError.
+        """
+        try:
+            return {0: False, 1: True}.get(self.run(MEMORY, seconds=READY_SECONDS).code)
+        except (ShellDied, ShellStuck):
+            return None
+
+    def remove(self) -> None:
+        """Remove it with its volumes. Raises InfraError."""
+        if self._shell:
+            with contextlib.suppress(OSError):
+                self._shell.close()
+        self._engine.remove(self.id)
+
+    def _stop_processes(self) -> None:
+        with classification.translated("stopping a check's processes"):
+            self._engine.api.kill(self.id, signal="SIGUSR1")
+
+    def _stillborn(self, output: str) -> Exception:
+        """The container started and its shell ended before it said anything."""
+        told = classification.of_start(output)
+        if isinstance(told, StartFailed):
+            return self._explained(told)
+        how, outside = self.epitaph()
+        if outside:
+            return InfraError(f"a container {how} while it started")
+        last = output.strip().splitlines()[-1:] or ["it printed nothing"]
+        return StartFailed(f"/bin/sh {how} at once: {last[0]}", cause="shell", output=output, doubtful=True)
+
+    def _explained(self, error: Exception) -> Exception:
+        if isinstance(error, StartFailed) and error.cause == "shell":
+            there = True
+            # A loop of symlinks is an error to the archive API: something is there then.
+            with contextlib.suppress(InfraError):
+                there = self.exists("/bin/sh")
+            reason = "/bin/sh is there but can't be executed" if there else "there is no /bin/sh"
+            return StartFailed(reason, cause="shell", output=error.output)
+        return error
+
+
+def refuse_traps(engine: Engine, container: str) -> None:
+    """Before a container is started: an engine waits for ever on a pipe, and can't even remove it any more.
+
+    Raises StartFailed.
+    """
+    for path in OPENED:
+        peculiar = False
+        # What can't be resolved (a loop of links) can't be opened.
+        with contextlib.suppress(InfraError):
+            peculiar = archive_api.peculiar(engine.api, container, path)
+        if peculiar:
+            raise StartFailed(f"{path} is a pipe or a device, which engines open and hang on", cause="image")
+
+
+def open_container(
+    engine: Engine,
+    image: Image,
+    task: Task,
+    session: str,
+    *,
+    seconds: float,
+    delivery: Delivery | None = None,
+    binds: Sequence[str] = (),
+    prepare: Callable[[Container], None] | None = None,
+) -> Container:
+    """A started container, with the runtime's shell where the image's will not do.
+
+    `prepare` is called with the container before it is started. Raises StartFailed or InfraError; nothing is left then.
+    """
+    own = delivery.bundle.shell if delivery else None
+    for shell in (SHELL, own) if own else (SHELL,):
+        assert shell is not None
+        made = Container(engine, image, task, session, seconds=seconds, delivery=delivery, shell=shell, binds=binds)
+        try:
+            if prepare:
+                prepare(made)
+            made.start()
+            return made
+        except BaseException as error:
+            with contextlib.suppress(InfraError):
+                made.remove()
+            if shell is own or own is None or not isinstance(error, StartFailed) or error.cause != "shell":
+                raise
+    raise AssertionError

@@ -1,0 +1,39 @@
+"""What taskgate's own helpers run by: a runtime on the engine, in an image that holds nothing else."""
+
+from __future__ import annotations
+
+from taskgate.harness.base.errors import BundleError, UsageError
+from taskgate.harness.engine.client import Engine
+from taskgate.harness.runtime import sources, volume
+from taskgate.harness.runtime.bundle import Bundle, Store
+from taskgate.harness.runtime.empty_image import scratch
+from taskgate.harness.tasks.runtime_spec import Runtime
+
+
+class Tools:
+    """`image` and `binds` make a container in which `python` (an absolute path) runs; a task's container can be given
+    the same mount."""
+
+    def __init__(self, engine: Engine, store: Store) -> None:
+        """Any bundle of taskgate's own will do; one is made where there is none. Raises InfraError."""
+        bundle = _bundle(engine, store)
+        volume.ensure(engine, bundle, store)
+        assert bundle.python
+        self.python = bundle.python
+        self.binds = [volume.bind(bundle)]
+        self.image = scratch(engine, bundle.platform.split("/")[1])
+
+
+def _bundle(engine: Engine, store: Store) -> Bundle:
+    platform = "/".join(engine.platform.split("/")[:2])
+    for bundle in reversed(store.all()):
+        if bundle.proven and bundle.platform == platform:
+            return bundle
+    try:
+        return sources.resolve(engine, store, Runtime(), platform)
+    except UsageError as error:
+        raise BundleError(
+            f"the network can't be proven without a runtime, and none can be made: {error}\n"
+            "Give a task of the manifest a `runtime`, with a `builder` that this engine has, and run "
+            "`taskgate runtime build`."
+        ) from error

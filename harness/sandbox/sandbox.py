@@ -1,0 +1,230 @@
+"""What a check sees of an image: a sandbox to run commands in. Nothing of Docker shows through."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from taskgate.harness.base.errors import ImageNotFound, InfraError, IsolationError, NoSpace, RuntimeGone, StartFailed
+from taskgate.harness.engine import classification
+from taskgate.harness.engine.client import Engine, Image
+from taskgate.harness.engine.registries.registry_lookup import RegistryLookup
+from taskgate.harness.runtime.delivery import Delivery
+from taskgate.harness.sandbox import environment
+from taskgate.harness.sandbox.container import SHELL, Container
+from taskgate.harness.sandbox.isolation.prover import Prover
+from taskgate.harness.sandbox.pause import Pauses
+from taskgate.harness.sandbox.shell import Result, ShellDied, ShellStuck
+from taskgate.harness.tasks.task import Task
+
+# The exit status of what SIGKILL ended.
+KILLED = 137
+
+
+class CheckStopped(Exception):
+    """A command was stopped, or took the container with it: the check that ran it has failed. `doubtful`: or the host
+    was too busy for it."""
+
+    def __init__(self, reason: str, result: Result, *, doubtful: bool = False) -> None:
+        super().__init__(reason)
+        self.result, self.doubtful = result, doubtful
+
+
+class Sandbox:
+    """One task's image, for as long as its checks run. Lazy: what no check asks for is not done.
+
+    `task` is the manifest's task. `runtime` is the bundle that is brought in, if one is. `shell_trouble` says why the
+    bundle's shell had to stand in for the image's, once the container is started. `doubtful`: something befell it that
+    a busy host may have done as well, so that a failure must happen twice before it counts. `facts` is a dict in which
+    a check may leave what later ones need. `pulled` is False where a `survey` told of the image, and nothing can be
+    started.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        task: Task,
+        session: str,
+        *,
+        checks: int = 20,
+        delivery: Delivery | None = None,
+        prover: Prover | None = None,
+        registry_lookup: RegistryLookup | None = None,
+        pauses: Pauses | None = None,
+        fetch: Callable[[Task], Image] | None = None,
+    ) -> None:
+        self.task = task
+        self.facts: dict[str, Any] = {}
+        self.last: Result | None = None
+        self.runtime = delivery.bundle if delivery else None
+        self.shell_trouble: str | None = None
+        self.doubtful = False
+        self._engine, self._session, self._checks, self._placement = engine, session, checks, delivery
+        self._prover, self._registry_lookup, self._pauses = prover, registry_lookup, pauses
+        self._fetch = fetch or (lambda task: engine.image(task.request))
+        self.pulled = True
+        self._container: Container | None = None
+        self._failure: StartFailed | None = None
+        self._deadline: float | None = None
+        self._seconds = task.timeout
+
+    @cached_property
+    def _found(self) -> Image | ImageNotFound:
+        try:
+            if self._registry_lookup is None or self.task.pull == "never":
+                return self._fetch(self.task)
+            if self.task.pull == "missing" and (found := self._engine.local(self.task.image)):
+                return found
+            self.pulled = False
+            return self._registry_lookup.image(self.task.request)
+        except ImageNotFound as error:
+            return error
+
+    @property
+    def image(self) -> Image:
+        """The image, pulled if need be. Raises ImageNotFound, PlatformUnavailable or InfraError."""
+        if isinstance(self._found, ImageNotFound):
+            raise self._found
+        return self._found
+
+    @property
+    def host_platform(self) -> str:
+        """The engine's own platform, `linux/amd64`."""
+        return self._engine.platform
+
+    @property
+    def user(self) -> str:
+        """The agent's user: the manifest's, else the image's; `` is root."""
+        return self.task.user or self.image.user
+
+    def start(self) -> None:
+        """Start the container if it isn't. Raises StartFailed (again, if it did before) or InfraError."""
+        if self._failure:
+            raise self._failure
+        if self._container:
+            return
+        try:
+            self._begin_container(SHELL)
+        except StartFailed as error:
+            own = self.runtime.shell if self.runtime else None
+            if error.cause != "shell" or own is None:
+                self._failure = error
+                raise
+            self._discard()
+            self._begin_container(own)
+            self.shell_trouble = str(error)
+
+    def _begin_container(self, shell: tuple[str, ...]) -> None:
+        network = self._pauses.network(self.task, self.image) if self._pauses else self.task.network
+        try:
+            container = self._container = Container(
+                self._engine,
+                self.image,
+                self.task,
+                self._session,
+                seconds=self._seconds * self._checks + 300,
+                delivery=self._placement,
+                shell=shell,
+                network=network,
+            )
+            container.start()
+        except StartFailed as error:
+            self.doubtful = self.doubtful or error.doubtful
+            raise
+        except InfraError:
+            if self._pauses and network != self.task.network:
+                self._pauses.refuse(self.task.network)
+            raise
+
+    def begin(self, seconds: float) -> None:
+        """A new check begins and has `seconds` for all its commands together."""
+        self._seconds, self._deadline, self.last = seconds, time.monotonic() + seconds, None
+
+    def sh(self, script: str, *args: str, shown: str | None = None) -> Result:
+        """Run a POSIX sh script with `args` as `$1…`, as the agent's user, in `/`, without stdin.
+
+        Values that come from a manifest or an image belong into `args`, never into `script`.
+        `shown` is how the evidence puts it, where the script is longer than a reader wants.
+        A check need not care for its deadline: what is stopped there counts as its failure.
+        """
+        self.start()
+        assert self._container is not None
+        left = self._seconds if self._deadline is None else max(0.1, self._deadline - time.monotonic())
+        begun = time.monotonic()
+        try:
+            self.last = result = self._container.run(script, *args, seconds=left, shown=shown)
+        except ShellDied as died:
+            how, outside = self._container.epitaph()
+            self._discard()
+            if outside:
+                raise InfraError(f"the container {how}") from died
+            self.last = Result(shown or script, KILLED, died.output, time.monotonic() - begun, how)
+            raise CheckStopped(f"the container {how}", self.last, doubtful=True) from died
+        except ShellStuck as stuck:
+            if not self._engine.alive():
+                raise InfraError("the engine stopped answering") from stuck
+            self._discard()
+            self.last = Result(shown or script, KILLED, str(stuck), time.monotonic() - begun, "its shell hung")
+            raise CheckStopped("hung so that not even its shell answered", self.last, doubtful=True) from stuck
+        if result.stopped:
+            timed_out = result.stopped.startswith("timed out")
+            reason = f"timed out after {self._seconds:g} s" if timed_out else result.stopped
+            raise CheckStopped(reason, result, doubtful=timed_out)
+        return result
+
+    def exists(self, path: str) -> bool:
+        """Is there anything at `path`? Without any help of the image's programs."""
+        if not self._container:
+            with contextlib.suppress(StartFailed):
+                self.start()
+        assert self._container is not None
+        return self._container.exists(path)
+
+    def program(self, name: str) -> str:
+        """Where a program of the agent's is: the runtime's, where it has one of that name, else as the image has it."""
+        return self.runtime.program(name, self.exists) if self.runtime else name
+
+    def blame(self, what: str, result: Result | None) -> None:
+        """Before a failure is held against the image: is it the host's doing? Raises InfraError then."""
+        if result and classification.NO_SPACE.search(result.out):
+            raise NoSpace(f"{what}: no space left on the engine's disk")
+        if result and result.code == KILLED and not result.stopped and self._container:
+            host_ran_out = self._container.host_ran_out()
+            if host_ran_out:
+                raise InfraError(f"{what}: killed because the host is out of memory")
+            self.doubtful = self.doubtful or host_ran_out is None
+        if self._container and self._placement and not self._placement.is_in(self._container.exists):
+            raise RuntimeGone(f"the runtime {self._placement.bundle.prefix} is gone from the engine")
+
+    @property
+    def agent_environment(self) -> dict[str, str]:
+        """What the agent's processes find beside the image's and the task's variables."""
+        return environment.of_agent(self.image, self.task, self.runtime)
+
+    def prove_isolation(self) -> None:
+        """See from inside that no network can be reached. Raises IsolationError where one can, or where that can't
+        be told."""
+        self.start()
+        assert self._container is not None
+        if self._prover is None:
+            raise IsolationError("nobody is here to prove it")
+        self._prover.prove(self._engine, self._container.id)
+
+    def close(self) -> None:
+        """Remove the container. Raises InfraError."""
+        if self._container:
+            container, self._container = self._container, None
+            try:
+                container.remove()
+            except InfraError:
+                if self._pauses:
+                    self._pauses.leave(self.task.network)
+                raise
+
+    def _discard(self) -> None:
+        """Let go of a container that no longer answers; the next check gets a fresh one."""
+        with contextlib.suppress(InfraError):
+            self.close()

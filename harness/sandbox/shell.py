@@ -1,0 +1,188 @@
+"""A shell inside a container that takes one command after another over the container's own stdin.
+
+The container's command is `/bin/sh`, process 1 of its PID namespace, fed through one attached connection:
+no exec, no file in the image, nothing needed from it but a POSIX shell (dash, bash and busybox are alike).
+
+- Each command runs in a subshell. When it is over, `kill -9 -1` from process 1 ends everything it left.
+- Deadlines are kept by the host, as an image need not have `sleep`: SIGUSR1 to process 1 makes it kill all
+  others. That is a builtin, so it works in a container that can fork no more.
+- Results are framed by a nonce that is sent over stdin. It is in no file, argument or environment variable,
+  so what an image prints can't pass for a result.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from taskgate.harness.engine.attach_stream import STDERR, AttachStream
+
+KEEP_BYTES = 128 * 1024
+FLOOD_BYTES = 64 * 1024 * 1024
+GRACE_SECONDS = 10.0
+# No result is longer: a nonce, a number and a status.
+RESULT_BYTES = 64
+
+# kill -9 -1 reaches every process but the caller and process 1, so it must never run as another than that.
+# BusyBox gives up a write that a dying child's SIGCHLD interrupts, hence the tries; a pipe takes the line whole or not.
+BOOT = """\
+[ $$ = 1 ] || exit 97
+tg_nonce={nonce}
+trap 'tg_hit=1; kill -9 -1 2>/dev/null' USR1
+tg() {{
+  tg_id=$1; tg_script=$2; shift 2; tg_hit=
+  ( trap - USR1; unset tg_nonce; eval "$tg_script" ) </dev/null 2>&1 &
+  wait $!; tg_code=$?
+  [ -z "$tg_hit" ] || {{ wait $!; tg_code=$?; }}
+  kill -9 -1 2>/dev/null
+  for tg_try in 1 2 3 4 5; do printf '\\n%s %s %s\\n' "$tg_nonce" "$tg_id" "$tg_code" && break; done
+}}
+tg 0 :
+"""
+
+
+class ShellDied(Exception):
+    """The stream ended: process 1 is gone, and the container with it. `output` is what it printed last."""
+
+    def __init__(self, output: str) -> None:
+        super().__init__(output)
+        self.output = output
+
+
+class ShellStuck(Exception):
+    """The shell did not answer, not even after SIGUSR1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a command in the container gave. `out` holds stdout and stderr, cut in the middle when long."""
+
+    command: str
+    code: int
+    out: str
+    seconds: float
+    stopped: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.code == 0
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+class Shell:
+    """Speaks to one container's shell over `sock`, an attached stream in Docker's multiplexed format.
+
+    `stop` sends SIGUSR1 to process 1 of the container.
+    """
+
+    def __init__(self, sock: Any, stop: Callable[[], None]) -> None:
+        self._frames = AttachStream(sock)
+        self._stop = stop
+        self._nonce = secrets.token_hex(16)
+        self._mark = re.compile(rf"\n{self._nonce} (\d{{1,9}}) (\d{{1,3}})\n".encode())
+        self._count = 0
+        self._pending = b""
+        self.stderr = Excerpt()
+
+    def boot(self) -> None:
+        """Send the shell its first lines. Before the container is started, so that they are there when it is."""
+        self._send(BOOT.format(nonce=self._nonce))
+
+    def ready(self, seconds: float) -> None:
+        """Wait for the shell's first sign of life. Raises ShellDied or ShellStuck."""
+        deadline = time.monotonic() + seconds
+        kept = Excerpt()
+        if self._collect(0, kept, deadline) is None:
+            raise ShellStuck(kept.text() + self.stderr.text())
+
+    def run(self, script: str, *args: str, seconds: float, shown: str | None = None) -> Result:
+        """Run `script` with `args` as `$1…`; `shown` is how a reader is told of it.
+
+        After `seconds` its processes are killed and `stopped` says so. Raises ShellDied, ShellStuck, InfraError.
+        """
+        if any("\0" in text for text in (script, *args)):
+            raise ValueError("a shell command can't hold a NUL byte")
+        self._count += 1
+        number, begun, kept = self._count, time.monotonic(), Excerpt()
+        command = shown or (shlex.join(["sh", "-c", script.strip(), "sh", *args]) if args else script.strip())
+        self._send(shlex.join(["tg", str(number), script, *args]) + "\n")
+        code, stopped = self._collect(number, kept, begun + seconds), None
+        if code is None:
+            flood = kept.size > FLOOD_BYTES
+            stopped = f"printed more than {FLOOD_BYTES >> 20} MiB" if flood else f"timed out after {seconds:g} s"
+            self._stop()
+            code = self._collect(number, kept, time.monotonic() + GRACE_SECONDS, flood=False)
+            # The signal may come after the command's own end: let it spend itself on nothing.
+            self._count += 1
+            self._send(f"tg {self._count} :\n")
+            if code is None or self._collect(self._count, Excerpt(), time.monotonic() + GRACE_SECONDS) is None:
+                raise ShellStuck(kept.text())
+        return Result(command, code, kept.text(), time.monotonic() - begun, stopped)
+
+    def close(self) -> None:
+        self._frames.close()
+
+    def _send(self, text: str) -> None:
+        try:
+            self._frames.send(text.encode("utf-8", "surrogateescape"), GRACE_SECONDS)
+        except BrokenPipeError as error:
+            raise ShellDied(self.stderr.text()) from error
+
+    def _collect(self, number: int, kept: Excerpt, deadline: float, *, flood: bool = True) -> int | None:
+        """Read until command `number` has ended: its exit status; None at the deadline or in a flood."""
+        while True:
+            begin = 0
+            for found in self._mark.finditer(self._pending):
+                kept.add(self._pending[begin : found.start()])
+                begin = found.end()
+                if int(found[1]) == number:
+                    self._pending = self._pending[begin:]
+                    return int(found[2])
+            # The shell is the image's: what only begins like a result is output, however long it goes on.
+            end = max(begin, len(self._pending) - RESULT_BYTES)
+            kept.add(self._pending[begin:end])
+            self._pending = self._pending[end:]
+            if flood and kept.size > FLOOD_BYTES:
+                return None
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._receive(left):
+                return None
+
+    def _receive(self, seconds: float) -> bool:
+        """Take in what the stream holds; False when nothing came within `seconds`."""
+        parts = self._frames.read(seconds)
+        if parts is None:
+            raise ShellDied((self._pending.decode("utf-8", "replace") + self.stderr.text()).strip())
+        for stream, part in parts:
+            if stream == STDERR:
+                self.stderr.add(part)
+            else:
+                self._pending += part
+        return bool(parts)
+
+
+class Excerpt:
+    """The beginning and the end of a stream of bytes, in bounded memory. `size` counts all of it."""
+
+    def __init__(self, keep: int = KEEP_BYTES) -> None:
+        self.size, self._keep, self._head, self._tail = 0, keep // 2, b"", b""
+
+    def add(self, data: bytes) -> None:
+        self.size += len(data)
+        if room := self._keep - len(self._head):
+            self._head, data = self._head + data[:room], data[room:]
+        if data:
+            self._tail = (self._tail + data)[-self._keep :]
+
+    def text(self) -> str:
+        cut = self.size - len(self._head) - len(self._tail)
+        gap = f"\n[… {cut} bytes left out …]\n".encode() if cut else b""
+        return (self._head + gap + self._tail).decode("utf-8", "replace")

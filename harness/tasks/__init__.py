@@ -1,0 +1,1 @@
+"""What is to be judged: tasks, the manifest and its schema, importers for other formats, image builds, shards."""

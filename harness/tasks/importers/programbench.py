@@ -1,0 +1,85 @@
+"""ProgramBench: a folder a task, with a task.yaml; images without a network, to be worked on in /workspace.
+
+Source: the package `programbench` 1.2.5, its constants.py and data/tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from taskgate.harness.tasks import yaml_tree
+from taskgate.harness.tasks.importers.importer import Importer, Row, Source
+
+TAG = "task_cleanroom"
+ORGANISATION = "programbench"
+KEYS = {"repository", "commit"}
+# The package's own example, of which no image is published.
+FIXTURES = "testorg__"
+BELOW = (".", "data/tasks", "programbench/data/tasks")
+
+
+def recognises(source: Source) -> bool:
+    if source.text == ORGANISATION and not source.path.exists():
+        return True
+    return any(_is_task(folder) for folder in _folders(source))
+
+
+def load(source: Source) -> Iterator[Row]:
+    """The rows. Raises UsageError for a task.yaml that lacks what makes it one."""
+    tag = source.options.get("tag", TAG)
+    found = False
+    for folder in _folders(source):
+        file = folder / "task.yaml"
+        task_id = folder.name
+        if task_id.startswith(FIXTURES):
+            continue
+        found = True
+        told = yaml_tree.plain_yaml(file)
+        if not isinstance(told, dict) or (missing := KEYS - told.keys()):
+            raise source.fail(
+                f"a task of ProgramBench has {' and '.join(sorted(KEYS))}",
+                file=file,
+                field="" if not isinstance(told, dict) else min(missing),
+            )
+        image = f"{source.options.get('org', ORGANISATION)}/{task_id.replace('__', '_1776_')}:{tag}"
+        yield Row(
+            {
+                "id": task_id,
+                "image": image,
+                "platform": "linux/amd64",
+                "network": "none",
+                "workdir": "/workspace",
+                "repo_path": None,
+                "submission": "submission.tar.gz",
+            },
+            str(file),
+        )
+    if not found:
+        raise source.fail("no tasks of ProgramBench: expected OWNER__REPO.SHA/task.yaml in it, or in data/tasks")
+
+
+def _folders(source: Source) -> list[Path]:
+    """The tasks' folders: in the source, in its data/tasks, or in the installed package."""
+    top = source.path
+    if source.text == ORGANISATION and not top.exists():
+        spec = find_spec(ORGANISATION)
+        if spec is None or not spec.submodule_search_locations:
+            raise source.fail("is neither a folder nor an installed package (pip install programbench)")
+        top = Path(spec.submodule_search_locations[0])
+    if (top / "task.yaml").is_file():
+        return [top]
+    for below in BELOW:
+        found = [file.parent for file in sorted((top / below).glob("*/task.yaml"))]
+        if found:
+            return found
+    return []
+
+
+def _is_task(folder: Path) -> bool:
+    told = yaml_tree.glimpse(folder / "task.yaml")
+    return "repository:" in told and "commit:" in told
+
+
+IMPORTER = Importer("programbench", "a folder with OWNER__REPO.SHA/task.yaml", recognises, load, ("tag", "org"))

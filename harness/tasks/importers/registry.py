@@ -1,0 +1,58 @@
+"""A registry's images: `registry://HOST[:PORT][/NAMESPACE][?match=…&scheme=http]`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from taskgate.harness.base.errors import ImageNotFound, RegistryError
+from taskgate.harness.engine.registries.registry_client import Client
+from taskgate.harness.tasks.importers.importer import Importer, Row, Source
+
+SCHEME = "registry://"
+AT_ONCE = 16
+
+
+def recognises(source: Source) -> bool:
+    return source.text.startswith(SCHEME)
+
+
+def load(source: Source) -> Iterator[Row]:
+    """A row a tag. Raises UsageError where nothing is there, RegistryError."""
+    host, _, namespace = source.text.removeprefix(SCHEME).partition("/")
+    namespace, scheme = namespace.strip("/"), source.options.get("scheme")
+    if not host or scheme not in (None, "http", "https"):
+        raise source.fail("expected registry://HOST[:PORT][/NAMESPACE]")
+    client = Client(host, scheme=scheme)
+    repositories = _repositories(client, namespace)
+    found = False
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for repository, tags in zip(repositories, pool.map(lambda one: _tags(client, one), repositories), strict=True):
+            for tag in tags:
+                found = True
+                yield Row({"image": f"{host}/{repository}:{tag}", "id": f"{repository}:{tag}"}, source.text)
+    if not found:
+        raise source.fail("there are no images")
+
+
+def _repositories(client: Client, namespace: str) -> list[str]:
+    """Those of the namespace, from the catalogue; a namespace that is a repository itself needs none."""
+    try:
+        all_of_them = sorted(set(client.repositories()))
+    except (RegistryError, ImageNotFound):
+        # Docker Hub and others have no catalogue, or don't show it.
+        if not namespace:
+            raise
+        return [namespace]
+    return [one for one in all_of_them if not namespace or one == namespace or one.startswith(f"{namespace}/")]
+
+
+def _tags(client: Client, repository: str) -> list[str]:
+    try:
+        return sorted(set(client.tags(repository)))
+    except ImageNotFound:
+        # The catalogue still names what has been deleted.
+        return []
+
+
+IMPORTER = Importer("registry", "registry://HOST[:PORT][/NAMESPACE]", recognises, load, ("scheme",))

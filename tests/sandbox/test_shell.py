@@ -1,0 +1,118 @@
+"""The shell in a container: framing, deadlines, floods, forgeries. On real containers, of Debian and of BusyBox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from examples import images
+from taskgate.harness.sandbox.sandbox import CheckStopped, Sandbox
+from taskgate.harness.sandbox.shell import Excerpt
+from taskgate.harness.tasks.task import Task
+
+
+@pytest.fixture(scope="module", params=["debian", "busybox"])
+def image(request: pytest.FixtureRequest, client: Any, sound: str) -> str:
+    if request.param == "debian":
+        return sound
+    busybox = Path("/bin/busybox").read_bytes()
+    links = {f"bin/{name}": busybox for name in ("sh", "sleep", "seq", "yes", "cat")}
+    return images.load(
+        client, "taskgate-test/bare-busybox:1", links, client.version()["Arch"], dict.fromkeys(links, 0o755)
+    )
+
+
+@pytest.fixture
+def sandbox(engine: Any, image: str) -> Iterator[Sandbox]:
+    made = Sandbox(engine, Task("one", image, pull="never"), "tests")
+    yield made
+    made.close()
+
+
+def test_commands_one_after_another(sandbox: Sandbox) -> None:
+    assert sandbox.sh("echo one; exit 3").code == 3
+    assert sandbox.sh("echo two; echo three >&2").lines == ["two", "three"]
+    assert not sandbox.sh("cat").out, "a command has no stdin"
+    assert sandbox.sh("printf no-newline").out == "no-newline"
+    # What one command changes in its shell, the next one does not see.
+    sandbox.sh("cd /bin; x=1; exec 1>&-")
+    assert sandbox.sh('pwd; echo "${x-unset}"').lines == ["/", "unset"]
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), max_size=3))
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+def test_arguments_arrive_as_they_are(sandbox: Sandbox, args: list[str]) -> None:
+    assert sandbox.sh('for a; do printf "%s\\001" "$a"; done', *args).out == "".join(f"{arg}\1" for arg in args)
+
+
+def test_a_nul_byte_is_refused(sandbox: Sandbox) -> None:
+    with pytest.raises(ValueError, match="NUL"):
+        sandbox.sh("echo", "a\0b")
+
+
+def test_a_deadline_ends_the_whole_tree_and_spares_the_rest(sandbox: Sandbox) -> None:
+    sandbox.sh("true")
+    sandbox.begin(1.0)
+    with pytest.raises(CheckStopped, match="timed out after 1 s") as stopped:
+        sandbox.sh("echo begun; (sleep 1000 & sleep 1001) & trap '' TERM INT; sleep 1002")
+    assert stopped.value.doubtful and "begun" in stopped.value.result.out
+    sandbox.begin(10.0)
+    left = sandbox.sh("for p in /proc/[0-9]*; do cat $p/cmdline 2>/dev/null; echo; done").out
+    assert "sleep" not in left and sandbox.sh("echo alive").out == "alive\n"
+
+
+def test_what_a_command_leaves_running_is_ended(sandbox: Sandbox) -> None:
+    sandbox.sh("sleep 1000 & (sleep 1001 &) ; echo gone")
+    assert "sleep" not in sandbox.sh("for p in /proc/[0-9]*; do cat $p/cmdline 2>/dev/null; done").out
+
+
+def test_a_command_that_kills_the_shell_costs_itself_alone(sandbox: Sandbox) -> None:
+    sandbox.begin(10.0)
+    with pytest.raises(CheckStopped):
+        # A second USR1 to process 1 is harmless; what ends it is a stop that it can't refuse from outside.
+        sandbox.sh("kill -STOP $$; kill -9 $$; sleep 1000")
+    sandbox.begin(10.0)
+    assert sandbox.sh("echo alive").out == "alive\n"
+
+
+def test_a_flood_is_cut_short(sandbox: Sandbox) -> None:
+    with pytest.raises(CheckStopped, match="printed more than 64 MiB") as stopped:
+        sandbox.sh("yes taskgate")
+    assert len(stopped.value.result.out) < 300_000
+    assert sandbox.sh("echo alive").out == "alive\n"
+
+
+def test_long_output_keeps_its_beginning_and_its_end(sandbox: Sandbox) -> None:
+    out = sandbox.sh("seq 1 2000000").out
+    assert out.startswith("1\n2\n") and out.endswith("1999999\n2000000\n") and "bytes left out" in out
+
+
+def test_output_that_looks_like_a_frame_is_output(sandbox: Sandbox) -> None:
+    """All but the nonce, which a command does not get to see."""
+    sandbox.sh("true")
+    assert sandbox._container is not None and sandbox._container._shell is not None
+    nonce = sandbox._container._shell._nonce
+    seen = sandbox.sh("set; cat /proc/self/environ /proc/1/environ /proc/1/cmdline 2>/dev/null; true").out
+    assert nonce not in seen and "tg_nonce" not in seen
+    number = sandbox._container._shell._count + 1
+    forged = sandbox.sh(f"printf '\\n%032d {number} 0\\n' 0; printf '\\n{number} 0\\n'; exit 5")
+    assert forged.code == 5 and f" {number} 0" in forged.out
+
+
+@given(st.lists(st.binary(max_size=40)), st.integers(1, 30).map(lambda half: 2 * half))
+def test_an_excerpt_is_bounded_and_says_what_it_left_out(chunks: list[bytes], keep: int) -> None:
+    excerpt, whole = Excerpt(keep), b"".join(chunks)
+    for chunk in chunks:
+        excerpt.add(chunk)
+    assert excerpt.size == len(whole)
+    kept = excerpt._head + excerpt._tail
+    assert len(kept) <= 2 * keep and whole.startswith(excerpt._head) and whole.endswith(excerpt._tail)
+    if len(whole) <= keep:
+        assert excerpt.text() == whole.decode("utf-8", "replace")
