@@ -125,7 +125,7 @@ class RelayLink:
 
     def join(self, container: Container) -> None:
         """Start the bridge in the running container. Raises InfraError."""
-        source = resources.files("taskgate.harness.sandbox.isolation").joinpath("bridge.py").read_text("utf-8")
+        source = resources.files("taskgate.harness.sandbox.isolation").joinpath("forwarder.py").read_text("utf-8")
         config = {
             "port": self._port,
             "in": f"{SOCKETS}/in",
