@@ -1,4 +1,4 @@
-.PHONY: setup engine demo test faults lint fuzz bench stop clean
+.PHONY: help setup engine demo test test-all faults lint docs fuzz bench stop clean
 .DEFAULT_GOAL := help
 
 # System packages that only the project's own tests need.
@@ -9,10 +9,12 @@ PYTEST_ARGS ?= -n 2 --dist worksteal
 
 help:
 	@echo "make demo    judge a set of demo images, broken and sound, and show the report"
-	@echo "make test    run the project's own tests"
-	@echo "make faults  everything that can fail does, in more rounds than the tests have time for"
-	@echo "make lint    ruff and mypy"
-	@echo "make fuzz    hostile bytes for all that reads any, ten minutes of them"
+	@echo "make test    run the project's own tests but the slow ones"
+	@echo "make test-all  run all of them"
+	@echo "make faults  engines, registries, disks and processes fail for real, in more rounds than in the tests"
+	@echo "make lint    ruff, mypy and import-linter"
+	@echo "make docs    build the documentation site"
+	@echo "make fuzz    hostile bytes for every parser, for ten minutes"
 	@echo "make bench   what it costs, side by side with other ways"
 	@echo "make stop    stop the engine that one of these started"
 
@@ -28,6 +30,10 @@ demo: engine
 
 test: engine
 	@scripts/install $(TEST_PACKAGES)
+	$(PYTEST) $(PYTEST_ARGS) -m "not slow"
+
+test-all: engine
+	@scripts/install $(TEST_PACKAGES)
 	$(PYTEST) $(PYTEST_ARGS)
 
 faults: engine
@@ -36,6 +42,9 @@ faults: engine
 
 lint: setup
 	@scripts/lint
+
+docs: setup
+	@scripts/docs
 
 fuzz: setup
 	@scripts/fuzz

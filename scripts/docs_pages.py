@@ -33,11 +33,11 @@ def checks() -> str:
     lines = [
         "# Checks",
         "",
-        "Every check runs as the agent's user, with the network, environment and limits of the real run. An image's",
-        "ENTRYPOINT, CMD and HEALTHCHECK are never run. A check that needs another one is skipped where that one failed.",
+        "Every check runs as the agent's user, with the network, environment and limits of the real run.",
+        "An image's ENTRYPOINT, CMD and HEALTHCHECK are never run. Where a check fails, those that need it are skipped.",
         "",
-        "In the manifest, `checks: {NAME: fail|warn|off}` sets a check's level: `fail` turns its warnings into failures,",
-        "`warn` turns its failures into warnings, `off` skips it. [Write your own](extending.md#a-check).",
+        "In the manifest, `checks: {NAME: fail|warn|off}` sets a check's level: `fail` turns its warnings into",
+        "failures, `warn` turns its failures into warnings, `off` skips it. [Write your own](extending.md#a-check).",
         "",
     ]
     for check in _registry.load():
@@ -121,7 +121,7 @@ def options() -> str:
     for option in parser.getgroup("taskgate").options:
         attributes = option.attrs()
         lines.append(_row(option.names(), attributes.get("metavar"), attributes.get("help"), attributes.get("default")))
-    lines += ["", "Exit statuses: see [CI](ci.md#exit-statuses).", ""]
+    lines += ["", "See [the verdicts](index.md#verdicts).", ""]
     for name, inner in _commands(main.parser()):
         lines += [f"## taskgate {name}", "", f"{(inner.description or '').strip()}", "", *_head()]
         for action in inner._actions:

@@ -1,8 +1,7 @@
-"""What is shipped: a wheel that works anywhere, with nothing of ours at the top of site-packages; and the README."""
+"""What is shipped: a wheel that works anywhere, with nothing of ours at the top of site-packages."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import subprocess
@@ -10,13 +9,10 @@ import sys
 import tomllib
 import venv
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from taskgate.checks import _registry as registry
-from taskgate.harness.cli import main
 from tests.conftest import CLONE
 
 HEAD = "version: 1\ndefaults: {repo_path: /testbed, pull: never, agent: {module: agent}}\ntasks:\n"
@@ -85,44 +81,6 @@ def test_the_installed_wheel(wheel: Path, sound: str, tmp_path: Path, workers: t
     done = subprocess.run(command, cwd=work, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr
     assert (work / "results/preflight/verdicts.json").exists()
-
-
-def test_the_readmes_table_is_the_docstrings() -> None:
-    text = (CLONE / "README.md").read_text()
-    table = re.search(r"<!-- checks:.*?-->\n(.*?)<!-- end of checks -->", text, re.S)
-    assert table is not None
-    checks = [check for check in registry.load() if check.name in registry.ORDER]
-    rows = [f"| `{check.name}` | {check.about} | {check.hint} |" for check in checks]
-    assert table[1].splitlines()[2:] == rows
-
-
-def test_the_readme_names_every_option() -> None:
-    text = (CLONE / "README.md").read_text()
-    options = re.findall(r'addoption\(\s*"(--[a-z-]+)"', (CLONE / "harness/plugin/options.py").read_text())
-    assert len(options) >= 11 and [name for name in options if f"`{name}" not in text] == []
-
-
-def _options(parser: argparse.ArgumentParser, command: str = "") -> Iterator[tuple[str, list[str]]]:
-    """Every option of every command, by all its names."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for name, inner in action.choices.items():
-                yield from _options(inner, f"{command} {name}".strip())
-        elif action.option_strings and "--help" not in action.option_strings:
-            yield command, list(action.option_strings)
-
-
-def test_the_readme_names_every_option_of_every_command() -> None:
-    text = (CLONE / "README.md").read_text()
-    section = re.search(r"\n## The run: .*?\n## ", text, re.S)
-    assert section is not None
-    found = list(_options(main.parser()))
-    assert {"run", "build", "runtime prune"} <= {command for command, _ in found}
-    for command, names in found:
-        if command == "run":
-            assert any(re.search(rf"^\|.*`{name}[ `=]", section[0], re.M) for name in names), names
-        else:
-            assert any(re.search(rf"(?<![\w-]){name}(?![\w-])", text) for name in names), (command, names)
 
 
 def test_what_it_needs_is_declared() -> None:
