@@ -34,7 +34,7 @@ def checks() -> str:
         "# Checks",
         "",
         "Every check runs as the agent's user, with the network, environment and limits of the real run.",
-        "An image's ENTRYPOINT, CMD and HEALTHCHECK are never run. Where a check fails, those that need it are skipped.",
+        "An image's ENTRYPOINT, CMD and HEALTHCHECK are never run. Where a check fails, those that need it don't run.",
         "",
         "In the manifest, `checks: {NAME: fail|warn|off}` sets a check's level: `fail` turns its warnings into",
         "failures, `warn` turns its failures into warnings, `off` skips it. [Write your own](extending.md#a-check).",
