@@ -9,7 +9,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,7 @@ def _head() -> list[str]:
     return ["| option | meaning | default |", "| --- | --- | --- |"]
 
 
-def _row(names: list[str], metavar: Any, meaning: str | None, default: Any) -> str:
+def _row(names: Sequence[str], metavar: Any, meaning: str | None, default: Any) -> str:
     shown = ", ".join(f"`{name}={metavar}`" if metavar and name.startswith("--") else f"`{name}`" for name in names)
     plain = default in (None, False, True, []) or default is argparse.SUPPRESS
     # The default has a column of its own.
