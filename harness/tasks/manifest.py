@@ -24,7 +24,7 @@ from taskgate.harness.base.units import parse_size
 from taskgate.harness.tasks import yaml_tree
 from taskgate.harness.tasks.importers.importer import Row
 from taskgate.harness.tasks.runtime_spec import MODES, Runtime
-from taskgate.harness.tasks.task import VARIABLE, Agent, Budget, Limits, Require, Task
+from taskgate.harness.tasks.task import PRIVILEGES, VARIABLE, Agent, Budget, Limits, Require, Task
 from taskgate.harness.tasks.yaml_tree import Node
 
 VERSION = "1"
@@ -270,7 +270,9 @@ class _Builder:
         if node.is_null:
             return None
         fields = self.mapping(node, where, tuple(field.name for field in dataclasses.fields(Agent)))
-        if sum(name in fields for name in ("module", "command", "server")) != 1 and set(fields) != {"run"}:
+        if sum(name in fields for name in ("module", "command", "server")) != 1 and not (
+            "run" in fields and set(fields) <= {"run", "probe"}
+        ):
             self.fail("takes exactly one of module, command and server, or run alone", node, where)
         given: dict[str, Any] = {}
         for name, value in fields.items():
@@ -382,14 +384,23 @@ class _Builder:
         shared: dict[str, str] = self._shared.setdefault(key, read)
         return shared
 
+    def shell(self, node: Node, where: str) -> tuple[str, ...] | None:
+        if node.is_null:
+            return None
+        return self.words(node, where) if isinstance(node.value, str) else self.argv(node, where)
+
     def python(self, node: Node, where: str) -> str | None:
         value = self.optional(node, where)
+        if value is not None and value.startswith("/"):
+            return value
         try:
             # Numbers are looked at when they are compared.
             for one in SpecifierSet(value or ""):
                 one.contains("3", prereleases=True)
         except ValueError:
-            self.fail("is no version specifier such as >=3.9", node, where)
+            self.fail(
+                "is neither a version specifier such as >=3.9 nor the absolute path of an interpreter", node, where
+            )
         return value
 
     def place(self, node: Node, where: str) -> str:
@@ -454,6 +465,9 @@ READERS: dict[str, Callable[[_Builder, Node, str], Any]] = {
     "timeout": _Builder.seconds,
     "agent": _Builder.agent,
     "python": _Builder.python,
+    "shell": _Builder.shell,
+    "privileges": lambda self, node, where: self.choice(node, where, PRIVILEGES),
+    "setup_commits": lambda self, node, where: self.count(node, where, least=0, most=1000),
     "runtime": _Builder.runtime,
     "network": lambda self, node, where: self.pattern(NETWORK, "name of a network")(node, where),
     "env": _Builder.env,

@@ -16,13 +16,18 @@ from taskgate.harness.tasks.runtime_spec import Runtime
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
+# no-new: setuid programs such as sudo gain nothing; default: as the engine starts containers.
+PRIVILEGES = ("no-new", "default")
+
+
 @dataclass(frozen=True, slots=True)
 class Agent:
     """What agent_start proves, and what a run starts.
 
     At most one of `module` (imported), `command` (an argv, run) and `server` (an argv that serves HTTP on `port`, ready
     once `health` answers, given its task by a POST to `post`) is set. `run` is the argv that works on a task, whose id
-    is added at the end; without it, a module is run as `python -m`.
+    is added at the end; without it, a module is run as `python -m`. `probe` is an argv, such as `agent_run --version`,
+    that ends with status 0 where the agent can start.
     """
 
     module: str | None = None
@@ -32,6 +37,7 @@ class Agent:
     health: str = "/health"
     post: str = "/run"
     run: tuple[str, ...] | None = None
+    probe: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,9 @@ class Task:
     `timeout` is in seconds, for each check. `checks` maps a check's name to `fail`, `warn` or `off`.
     `workdir` and `repo_path` are absolute POSIX paths; `repo_path` None means that there is no repository.
     `submission` is a file that the agent must leave: an absolute path, or one below its output folder.
+    HEAD may be up to `setup_commits` commits ahead of `base_commit`. `python` is a version specifier, or the absolute
+    path of the agent's interpreter. `shell` is an argv to which a command is added as one argument, as in
+    `(bash, -lc)`: the agent runs through it. `privileges` is `no-new` or `default`, see PRIVILEGES.
     """
 
     id: str
@@ -79,12 +88,15 @@ class Task:
     repo_path: str | None = "/workspace"
     workdir: str | None = None
     base_commit: str | None = None
+    setup_commits: int = 0
     platform: str = "linux/amd64"
     user: str | None = None
     pull: str = "missing"
     timeout: float = 30.0
     agent: Agent | None = None
     python: str | None = ">=3.9"
+    shell: tuple[str, ...] | None = None
+    privileges: str = "no-new"
     runtime: Runtime | None = None
     network: str = "bridge"
     env: Mapping[str, str] = field(default_factory=dict)
@@ -98,6 +110,11 @@ class Task:
     def start_dir(self) -> str:
         """Where the agent starts: `workdir`, else the repository, else `/`."""
         return self.workdir or self.repo_path or "/"
+
+    @property
+    def python_path(self) -> str | None:
+        """The agent's interpreter, where `python` names one by its path."""
+        return self.python if self.python and self.python.startswith("/") else None
 
     @property
     def request(self) -> ImageRequest:

@@ -245,10 +245,12 @@ WORDS = st.sampled_from(
         ">=3",
         "4g",
         "a/result.json",
+        "no-new",
+        "/opt/python",
     ]
 )
 KEYS = [
-    *("module", "command", "server", "run", "port", "health", "commands", "files", "tmp"),
+    *("module", "command", "server", "run", "probe", "port", "health", "commands", "files", "tmp"),
     *("cpus", "memory", "disk", "seconds", "calls", "HOME"),
 ]
 VALUES = st.recursive(
@@ -277,6 +279,9 @@ FIELDS = st.sampled_from(
         "limits",
         "budget",
         "submission",
+        "setup_commits",
+        "shell",
+        "privileges",
         "x",
     ]
 )
@@ -330,3 +335,40 @@ def test_a_run_in_one_text(write: Any) -> None:
     text = "version: 1\ntasks:\n- {id: a, image: x, agent: {run: \"agent_run --name 'a b'\"}}\n"
     (task,) = manifest.load(write(text + "- {id: b, image: x, agent: {command: agent --version}}\n"))[:1]
     assert task.agent and task.agent.run == ("agent_run", "--name", "a b")
+
+
+def test_how_an_agent_is_started(write: Any) -> None:
+    """Through a shell, by an interpreter of its own, with or without new privileges."""
+    path = write("""
+version: 1
+defaults: {shell: [bash, -lc], privileges: default, setup_commits: 1}
+tasks:
+- {id: a, image: x, python: /opt/venv/bin/python, agent: {run: [agent_run], probe: [agent_run, --version]}}
+- {id: b, image: x, shell: "bash -lc", privileges: no-new, setup_commits: 0, agent: {module: m, probe: "m --version"}}
+- {id: c, image: x, shell: null}
+""")
+    a, b, c = manifest.load(path)
+    assert (a.shell, a.privileges, a.setup_commits) == (("bash", "-lc"), "default", 1)
+    assert a.agent == Agent(run=("agent_run",), probe=("agent_run", "--version"))
+    assert a.python_path == "/opt/venv/bin/python" and b.python_path is None
+    assert (b.shell, b.privileges, b.setup_commits) == (("bash", "-lc"), "no-new", 0)
+    assert b.agent == Agent(module="m", probe=("/bin/sh", "-c", "m --version"))
+    assert c.shell is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ("shell: []", "shell"),
+        ("privileges: root", "privileges"),
+        ("setup_commits: -1", "setup_commits"),
+        ("setup_commits: many", "setup_commits"),
+        ("python: bin/python", "python"),
+        ("agent: {probe: [x]}", "agent"),
+        ("agent: {run: [x], probe: []}", "agent.probe"),
+    ],
+)
+def test_what_an_agent_is_not_started_by(write: Any, fields: str, field: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        manifest.load(write(f"version: 1\ntasks:\n- {{image: x, {fields}}}\n"))
+    assert caught.value.field == f"tasks[0].{field}"

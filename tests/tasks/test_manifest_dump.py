@@ -21,6 +21,7 @@ AGENTS = st.one_of(
     st.builds(Agent, command=st.lists(NAME, min_size=1, max_size=3).map(tuple)),
     st.builds(Agent, server=st.just(("serve", "-x")), port=st.integers(1, 65535), health=st.just("/ready?x=1")),
     st.builds(Agent, module=st.just("agent"), run=st.just(("agent_run", "--fast"))),
+    st.builds(Agent, run=st.just(("agent_run",)), probe=st.just(("agent_run", "--version"))),
 )
 RUNTIMES = st.one_of(
     st.none(),
@@ -39,7 +40,10 @@ TASKS = st.builds(
     pull=st.sampled_from(manifest.PULLS),
     timeout=st.floats(0.1, 86400),
     agent=AGENTS,
-    python=st.sampled_from([None, ">=3.9", "==3.11.*"]),
+    python=st.sampled_from([None, ">=3.9", "==3.11.*", "/opt/python"]),
+    shell=st.sampled_from([None, ("bash", "-lc")]),
+    privileges=st.sampled_from(["no-new", "default"]),
+    setup_commits=st.integers(0, 9),
     runtime=RUNTIMES,
     network=st.sampled_from(["bridge", "none", "null-net"]),
     env=st.dictionaries(st.sampled_from(["HOME", "_x1"]), st.sampled_from(["", "a b", "1", "true", "${X}"])),
