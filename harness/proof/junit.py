@@ -1,0 +1,52 @@
+"""Test outcomes from a JUnit XML file that a container wrote; hostile, so size and nesting are capped."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+MAX_BYTES = 64 << 20
+MAX_TESTS = 200_000
+# Entities could expand to gigabytes, and no test runner writes any.
+DECLARATION = re.compile(rb"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
+BAD = {"failure": "failed", "error": "error", "skipped": "skipped"}
+
+
+class JUnitError(ValueError):
+    """The file is not a JUnit report, or too large."""
+
+
+def outcomes(data: bytes) -> dict[str, str]:
+    """Each test's outcome (`passed`, `failed`, `error`, `skipped`) by `classname::name`. Raises JUnitError.
+
+    Of a test that is reported more than once, the worst outcome counts.
+    """
+    if len(data) > MAX_BYTES:
+        raise JUnitError(f"the JUnit file is larger than {MAX_BYTES >> 20} MiB")
+    if DECLARATION.search(data):
+        raise JUnitError("the JUnit file declares a document type or an entity")
+    parser = ElementTree.XMLPullParser(["end"])
+    found: dict[str, str] = {}
+    try:
+        for start in range(0, len(data), 1 << 20):
+            parser.feed(data[start : start + (1 << 20)])
+            for _, element in parser.read_events():
+                assert isinstance(element, ElementTree.Element)
+                if element.tag == "testcase":
+                    _add(found, element)
+                    element.clear()
+        parser.close()
+    except ElementTree.ParseError as error:
+        raise JUnitError(f"the JUnit file is not XML: {error}") from error
+    return found
+
+
+def _add(found: dict[str, str], element: ElementTree.Element) -> None:
+    group, name = element.get("classname"), element.get("name") or ""
+    key = f"{group}::{name}" if group else name
+    outcome = next((BAD[child.tag] for child in element if child.tag in BAD), "passed")
+    order = ("passed", "skipped", "failed", "error")
+    if key not in found or order.index(outcome) > order.index(found[key]):
+        found[key] = outcome
+    if len(found) > MAX_TESTS:
+        raise JUnitError(f"the JUnit file holds more than {MAX_TESTS:,} tests")
