@@ -30,14 +30,14 @@ from taskgate.harness.runner import collection
 from taskgate.harness.runner.agent_setup import described, environment, equip
 from taskgate.harness.runner.completion import Unfinished
 from taskgate.harness.runner.folders import Folders
-from taskgate.harness.runner.log_file import LogFile
-from taskgate.harness.runner.program import Program
 from taskgate.harness.runner.run_spec import TEMPORARY, RunSpec
 from taskgate.harness.runner.served import Client, drive
 from taskgate.harness.runtime.delivery import Delivery
 from taskgate.harness.sandbox.container import Container, open_container
 from taskgate.harness.sandbox.isolation.prover import Evidence, Prover
 from taskgate.harness.sandbox.isolation.relay_link import RelayLink
+from taskgate.harness.sandbox.log_file import LogFile
+from taskgate.harness.sandbox.program import Program
 from taskgate.harness.tasks.task import Task
 
 # Set-up and collection, beside the agent's own time.

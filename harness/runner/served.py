@@ -16,7 +16,7 @@ from typing import Any
 import requests
 
 from taskgate.harness.base.errors import AgentFailed
-from taskgate.harness.runner.log_file import LogFile
+from taskgate.harness.sandbox.log_file import LogFile
 
 HEALTH_SECONDS = 60.0
 CONNECT_SECONDS = 10.0

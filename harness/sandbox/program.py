@@ -11,8 +11,8 @@ from taskgate.harness.base.files import trouble
 from taskgate.harness.engine import classification
 from taskgate.harness.engine.attach_stream import AttachStream
 from taskgate.harness.engine.client import Engine
-from taskgate.harness.runner.log_file import LogFile
 from taskgate.harness.sandbox.container import Container
+from taskgate.harness.sandbox.log_file import LogFile
 
 TICK_SECONDS = 1.0
 SILENCE_SECONDS = 30.0

@@ -1,0 +1,1 @@
+"""How each family of task sets decides whether its tests passed, one file per family."""
