@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from xml.etree import ElementTree
 
@@ -25,17 +26,12 @@ def outcomes(data: bytes) -> dict[str, str]:
         raise JUnitError(f"the JUnit file is larger than {MAX_BYTES >> 20} MiB")
     if DECLARATION.search(data):
         raise JUnitError("the JUnit file declares a document type or an entity")
-    parser = ElementTree.XMLPullParser(["end"])
     found: dict[str, str] = {}
     try:
-        for start in range(0, len(data), 1 << 20):
-            parser.feed(data[start : start + (1 << 20)])
-            for _, element in parser.read_events():
-                assert isinstance(element, ElementTree.Element)
-                if element.tag == "testcase":
-                    _add(found, element)
-                    element.clear()
-        parser.close()
+        for _, element in ElementTree.iterparse(io.BytesIO(data), ["end"]):
+            if element.tag == "testcase":
+                _add(found, element)
+                element.clear()
     except ElementTree.ParseError as error:
         raise JUnitError(f"the JUnit file is not XML: {error}") from error
     return found
