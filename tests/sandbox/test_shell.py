@@ -44,6 +44,15 @@ def test_commands_one_after_another(sandbox: Sandbox) -> None:
     assert sandbox.sh('pwd; echo "${x-unset}"').lines == ["/", "unset"]
 
 
+UNTIL_GONE = """
+for round in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+  all=$(for process in /proc/[0-9]*; do cat "$process/cmdline" 2>/dev/null; done | tr -d '\\000')
+  case $all in *"$1"*) sleep 0.2 ;; *) exit 0 ;; esac
+done
+exit 1
+"""
+
+
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), max_size=3))
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -70,7 +79,8 @@ def test_a_deadline_ends_the_whole_tree_and_spares_the_rest(sandbox: Sandbox) ->
 
 def test_what_a_command_leaves_running_is_ended(sandbox: Sandbox) -> None:
     sandbox.sh("sleep 1000 & (sleep 1001 &) ; echo gone")
-    assert "sleep" not in sandbox.sh("for p in /proc/[0-9]*; do cat $p/cmdline 2>/dev/null; done").out
+    # Killed processes run no further instruction, but a busy kernel may list them for a moment.
+    assert sandbox.sh(UNTIL_GONE, "sleep100").code == 0
 
 
 def test_a_command_that_kills_the_shell_costs_itself_alone(sandbox: Sandbox) -> None:
