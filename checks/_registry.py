@@ -88,6 +88,11 @@ def _file_of(value: object) -> Path | None:
 _declared: dict[str, Check] = {}
 
 
+def declared(name: str) -> Check | None:
+    """The check of this name, whether or not it was chosen; None if it is not loaded."""
+    return _declared.get(name)
+
+
 def check(
     *, after: str | tuple[str, ...] = (), published: bool = False, advisory: bool = False
 ) -> Callable[[Body], Body]:

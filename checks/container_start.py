@@ -14,5 +14,8 @@ def container_start(sandbox: Sandbox) -> Iterator[str]:
     try:
         sandbox.start()
     except StartFailed as error:
+        if error.cause == "platform":
+            # The judge knows whether this host or the image is to blame.
+            raise
         # A missing user or shell has a check of its own.
         yield Skip("see the next checks") if error.cause in ("user", "shell") else str(error)

@@ -30,6 +30,8 @@ def platform(sandbox: Sandbox) -> Iterator[str]:
                 raise PlatformUnavailable(
                     f"the image is {have} and does not start on this host ({host}): {error}"
                 ) from error
+            yield Warn(f"the image is {have}, this host {host}: it needs emulation here")
+            return
         yield Warn(f"the image is {have} and runs under emulation here ({host}): expect it to be many times slower")
 
 

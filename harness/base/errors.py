@@ -49,12 +49,14 @@ class PlatformUnavailable(TaskgateError):
 
 
 class StartFailed(ImageError):
-    """The engine made the container but couldn't start it. `cause`: user, shell, platform or image. `doubtful`: a busy
-    host may be the reason as well."""
+    """The engine created the container but couldn't start it. `cause`: user, shell, platform or image.
 
-    def __init__(self, reason: str, *, cause: str, output: str = "", doubtful: bool = False) -> None:
+    `needs_confirmation`: a busy host may be the reason as well.
+    """
+
+    def __init__(self, reason: str, *, cause: str, output: str = "", needs_confirmation: bool = False) -> None:
         super().__init__(reason)
-        self.cause, self.output, self.doubtful = cause, output, doubtful
+        self.cause, self.output, self.needs_confirmation = cause, output, needs_confirmation
 
 
 class InfraError(TaskgateError):

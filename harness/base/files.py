@@ -35,9 +35,10 @@ def write(path: Path, data: bytes | Iterable[bytes]) -> None:
         return
     path = resolved(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{path.name[:100]}."
-    _remove_halves(path.parent, prefix)
-    handle, name = _half(path.parent, prefix)
+    # A dated backup of the user's (.NAME.20261125) is not ours.
+    prefix = f".{path.name[:100]}.taskgate-"
+    _remove_partial_files(path.parent, prefix)
+    handle, name = _partial_file(path.parent, prefix)
     try:
         with os.fdopen(handle, "wb") as file:
             file.writelines(pieces)
@@ -51,32 +52,32 @@ def write(path: Path, data: bytes | Iterable[bytes]) -> None:
         raise
 
 
-# What mkstemp puts at the end.
-HALF = "????????"
+# The random part of a name that mkstemp or mkdtemp makes.
+RANDOM = "????????"
 
 
-def _half(folder: Path, prefix: str) -> tuple[int, str]:
-    """A new file that its writer holds locked, so that others see that it lives. Raises OSError."""
+def _partial_file(folder: Path, prefix: str) -> tuple[int, str]:
+    """A new file, locked by its writer so that others see that it is in use. Raises OSError."""
     while True:
         handle, name = tempfile.mkstemp(dir=folder, prefix=prefix)
         with contextlib.suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
-        # Somebody may have taken it for a dead one's before it was locked.
+        # Another process may have removed it as abandoned before it was locked.
         if Path(name).exists():
             return handle, name
         os.close(handle)
 
 
-def _remove_halves(folder: Path, prefix: str) -> None:
-    """Remove what writers of this file left who were killed in the middle."""
-    for path in folder.glob(f"{glob.escape(prefix)}{HALF}"):
-        with contextlib.suppress(OSError), _of_nobody(path):
+def _remove_partial_files(folder: Path, prefix: str) -> None:
+    """Remove what killed writers of this file left."""
+    for path in folder.glob(f"{glob.escape(prefix)}{RANDOM}"):
+        with contextlib.suppress(OSError), _abandoned(path):
             path.unlink()
 
 
 @contextlib.contextmanager
-def _of_nobody(path: Path) -> Iterator[None]:
-    """Holds a file that no living process has locked. Raises OSError."""
+def _abandoned(path: Path) -> Iterator[None]:
+    """Hold the lock of a file that no running process has locked. Raises OSError, also where one has."""
     handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -86,13 +87,13 @@ def _of_nobody(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def scratch(folder: Path, prefix: str) -> Iterator[Path]:
-    """An empty file in `folder`, to be filled and moved; it goes when it was not, a killed process's as well.
+def temp_file(folder: Path, prefix: str) -> Iterator[Path]:
+    """An empty file in `folder`, to be filled and moved; removed if it was not, also after a killed process.
 
     Raises OSError.
     """
-    _remove_halves(folder, prefix)
-    handle, name = _half(folder, prefix)
+    _remove_partial_files(folder, prefix)
+    handle, name = _partial_file(folder, prefix)
     try:
         Path(name).chmod(0o666 & ~_umask())
         yield Path(name)
@@ -101,33 +102,33 @@ def scratch(folder: Path, prefix: str) -> Iterator[Path]:
         os.close(handle)
 
 
-# What tells a workshop from a folder of somebody else's, and is locked as long as its process lives.
+# Marks a temporary folder as ours; locked while its process runs.
 LOCK = ".taskgate-lock"
 
 
 @contextlib.contextmanager
-def workshop(folder: Path, prefix: str) -> Iterator[Path]:
-    """A new folder in `folder`, gone at the end, a killed process's as well. Raises OSError."""
-    _remove_workshops(folder, prefix)
+def temp_dir(folder: Path, prefix: str) -> Iterator[Path]:
+    """A new folder in `folder`, removed at the end, also after a killed process. Raises OSError."""
+    _remove_temp_dirs(folder, prefix)
     while True:
-        made = Path(tempfile.mkdtemp(dir=folder, prefix=prefix))
-        handle = os.open(made / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        created = Path(tempfile.mkdtemp(dir=folder, prefix=prefix))
+        handle = os.open(created / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with contextlib.suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
-        # Somebody may have taken it for a dead one's before it was locked.
-        if (made / LOCK).exists():
+        # Another process may have removed it as abandoned before it was locked.
+        if (created / LOCK).exists():
             break
         os.close(handle)
     try:
-        yield made
+        yield created
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(created, ignore_errors=True)
         os.close(handle)
 
 
-def _remove_workshops(folder: Path, prefix: str) -> None:
-    for path in folder.glob(f"{glob.escape(prefix)}{HALF}/{LOCK}"):
-        with contextlib.suppress(OSError), _of_nobody(path):
+def _remove_temp_dirs(folder: Path, prefix: str) -> None:
+    for path in folder.glob(f"{glob.escape(prefix)}{RANDOM}/{LOCK}"):
+        with contextlib.suppress(OSError), _abandoned(path):
             shutil.rmtree(path.parent, ignore_errors=True)
 
 

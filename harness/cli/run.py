@@ -26,6 +26,7 @@ from taskgate.harness.engine.client import Engine
 from taskgate.harness.engine.discovery import find_engine
 from taskgate.harness.gate.cache import VerdictCache, parse_age
 from taskgate.harness.gate.gate import Gate
+from taskgate.harness.gate.known_verdicts import KnownVerdicts
 from taskgate.harness.gate.skip_list import open_skip_list
 from taskgate.harness.plugin import options
 from taskgate.harness.runner import runner
@@ -102,18 +103,10 @@ def run(given: argparse.Namespace) -> int:
     cache = VerdictCache(Path(given.preflight) / CACHE, age)
     session, stopping = ownership.new_session(), threading.Event()
 
+    known = KnownVerdicts(None if given.recheck else cache, skips, max_age=age, list_name=masked(given.skip_list))
+
     def gate(connect: Callable[[], Engine], prover: Prover) -> Gate:
-        return Gate(
-            connect,
-            checks,
-            session=session,
-            cache=None if given.recheck else cache,
-            skips=skips,
-            max_age=age,
-            skip_list=masked(given.skip_list),
-            prover=prover,
-            stopping=stopping,
-        )
+        return Gate(connect, checks, session=session, known=known, prover=prover, stopping=stopping)
 
     results = Results(Path(given.out))
     with results.held():

@@ -1,4 +1,4 @@
-"""From checks to a verdict: runs an image's checks in order and makes the record."""
+"""From checks to a verdict: runs an image's checks in order and builds the record."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from taskgate.checks import _registry as registry
 from taskgate.checks._registry import Check, Skip, Warn
-from taskgate.harness.base.errors import InfraError, PlatformUnavailable, StartFailed, TaskgateError
+from taskgate.harness.base.errors import ImageNotFound, InfraError, PlatformUnavailable, StartFailed, TaskgateError
 from taskgate.harness.gate.verdict import Evidence, Outcome, Record, Verdict, finding
 from taskgate.harness.sandbox.sandbox import CheckStopped, Sandbox
 from taskgate.harness.sandbox.shell import Result
 from taskgate.harness.tasks.task import Task
 
 EVIDENCE_CHARACTERS = 4000
+# The heaviest outcome of a check counts.
+WEIGHTS = [Outcome.PASS, Outcome.SKIP, Outcome.WARN, Outcome.FAIL]
+# The check that a container's failure to start is reported under; `container_start` for any other cause.
+CHECK_OF_CAUSE = {"user": "user", "shell": "shell"}
 
 
 def new_record(task: Task, verdict: Verdict, *, digest: str | None = None, platform: str | None = None) -> Record:
@@ -34,7 +39,8 @@ class Judgement:
         begun = time.monotonic()
         try:
             for check in self.checks:
-                self._one(check)
+                self._judge(check)
+            self._require_start()
         except PlatformUnavailable as error:
             self.record.verdict, self.record.check = Verdict.INCOMPATIBLE, "platform"
             self.record.reason = str(error)
@@ -42,7 +48,12 @@ class Judgement:
         self.record.seconds = time.monotonic() - begun
         return self.record
 
-    def _one(self, check: Check) -> None:
+    @property
+    def needs_confirmation(self) -> bool:
+        """Is the image broken by something that a busy host may have caused as well?"""
+        return self.sandbox.needs_confirmation and self.record.verdict is Verdict.BROKEN
+
+    def _judge(self, check: Check) -> None:
         level = self.task.checks.get(check.name)
         if level == "off":
             self._note(check, Outcome.SKIP, "off in the manifest", 0.0)
@@ -55,36 +66,64 @@ class Judgement:
         begun = time.monotonic()
         self.sandbox.begin(self.task.timeout)
         outcome, reasons, failure = Outcome.PASS, list[str](), None
-        for said, result in self._body(check):
-            weight = Outcome.SKIP if isinstance(said, Skip) else Outcome.FAIL
-            if weight is Outcome.FAIL and (level == "warn" or (isinstance(said, Warn) and level != "fail")):
+        for reason, result in self._results(check):
+            weight = Outcome.SKIP if isinstance(reason, Skip) else Outcome.FAIL
+            if weight is Outcome.FAIL and (level == "warn" or (isinstance(reason, Warn) and level != "fail")):
                 weight = Outcome.WARN
             if weight is Outcome.FAIL:
-                self.sandbox.blame(f"{check.name}: {said}", result)
+                self.sandbox.rule_out_host(f"{check.name}: {reason}", result)
             if weight is Outcome.FAIL and failure is None:
-                failure = (said, result)
-            reasons.append(said)
-            outcome = max(outcome, weight, key=[Outcome.PASS, Outcome.SKIP, Outcome.WARN, Outcome.FAIL].index)
+                failure = (reason, result)
+            reasons.append(reason)
+            outcome = max(outcome, weight, key=WEIGHTS.index)
         self._note(check, outcome, "; ".join(reasons)[:2000] or None, time.monotonic() - begun)
         if failure and self.record.verdict is Verdict.HEALTHY:
-            self.record.verdict, self.record.check = Verdict.BROKEN, check.name
-            self.record.reason, self.record.hint = failure[0][:2000], check.hint
-            self.record.evidence = _evidence(failure[1])
+            self._fail(check.name, *failure)
 
-    def _body(self, check: Check) -> Iterator[tuple[str, Result | None]]:
-        """What the check says, each with the command that it ran last."""
+    def _fail(self, check: str, reason: str, result: Result | None) -> None:
+        self.record.verdict, self.record.check, self.record.reason = Verdict.BROKEN, check, reason[:2000]
+        known = next((one for one in self.checks if one.name == check), None) or registry.declared(check)
+        self.record.hint = known.hint if known else None
+        self.record.evidence = _evidence(result)
+
+    def _require_start(self) -> None:
+        """What a user left out, turned off or downgraded can't make an image healthy that does not even start.
+
+        Checks that a registry alone can answer start nothing on purpose. Raises PlatformUnavailable, InfraError.
+        """
+        judged = self.record.verdict is not Verdict.HEALTHY or self.sandbox.started
+        if judged or all(check.published for check in self.checks):
+            return
+        begun = time.monotonic()
+        self.sandbox.begin(self.task.timeout)
         try:
-            # A check that finds nothing to say may be a plain function.
-            for said in check.body(self.sandbox) or ():
-                yield said, self.sandbox.last
-        except CheckStopped as stopped:
-            if stopped.doubtful and self._emulated():
-                raise PlatformUnavailable(f"{check.name} {stopped} under emulation") from stopped
-            self.sandbox.doubtful = self.sandbox.doubtful or stopped.doubtful
-            yield Warn(stopped) if check.advisory else str(stopped), stopped.result
+            self.sandbox.start()
+            return
+        except ImageNotFound as error:
+            check, reason, result = "image_exists", str(error), None
         except StartFailed as error:
-            if error.cause == "platform" and self._emulated():
-                raise PlatformUnavailable(str(error)) from error
+            self._rule_out_emulation(error)
+            check, reason = CHECK_OF_CAUSE.get(error.cause, "container_start"), str(error)
+            result = Result("/bin/sh", 126, error.output, 0.0)
+        self._fail(check, reason, result)
+        self.record.findings = [one for one in self.record.findings if one.check != check]
+        self.record.findings.append(finding(check, Outcome.FAIL, reason[:2000], time.monotonic() - begun))
+
+    def _results(self, check: Check) -> Iterator[tuple[str, Result | None]]:
+        """The check's reasons, each with the command that it ran last."""
+        try:
+            # A check without any reason to report may be a plain function.
+            for reason in check.body(self.sandbox) or ():
+                yield reason, self.sandbox.last
+        except CheckStopped as stopped:
+            if stopped.needs_confirmation and self._emulated():
+                raise PlatformUnavailable(f"{check.name} {stopped} under emulation") from stopped
+            self.sandbox.needs_confirmation = self.sandbox.needs_confirmation or stopped.needs_confirmation
+            yield Warn(stopped) if check.advisory else str(stopped), stopped.result
+        except ImageNotFound:
+            yield Skip("the image does not exist"), None
+        except StartFailed as error:
+            self._rule_out_emulation(error)
             if error.cause == "platform":
                 yield str(error), Result("/bin/sh", 126, error.output, 0.0)
             else:
@@ -96,6 +135,11 @@ class Judgement:
             failed.transient = False
             raise failed from error
 
+    def _rule_out_emulation(self, error: StartFailed) -> None:
+        """Raises PlatformUnavailable where the image is of another architecture, and that may be why."""
+        if error.cause == "platform" and self._emulated():
+            raise PlatformUnavailable(str(error)) from error
+
     def _emulated(self) -> bool:
         return self.sandbox.image.platform.split("/")[:2] != self.sandbox.host_platform.split("/")[:2]
 
@@ -105,9 +149,8 @@ class Judgement:
 
     def _identify(self) -> None:
         """Digest and platform, where the image was found."""
-        if self._outcomes.get("image_exists") in (Outcome.PASS, Outcome.WARN):
-            image = self.sandbox.image
-            # A registry that was only asked whether it has the image told neither.
+        if image := self.sandbox.found_image:
+            # A registry that was only asked whether it has the image names neither.
             self.record.digest, self.record.platform = image.digest or None, image.platform if image.digest else None
 
 

@@ -56,19 +56,32 @@ UNCHECKED = (None, "injection")
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """A task whose image was found sound: what of it the list may lose. `checks` have run, `seen` is the entry that was
-    there when the run began."""
+    """A task whose image is healthy: which entries the list may drop.
+
+    `checks` are those that ran, `seen` is the entry that was there when the run began, `judged` is when the verdict was
+    reached (ISO 8601, UTC; None: later than any entry).
+    """
 
     task_id: str
     digest: str | None
     checks: frozenset[str]
     seen: Entry | None = None
+    judged: str | None = None
 
     def clears(self, entry: Entry) -> bool:
-        """Is `entry` outdated? Not by checks that did not run, nor where it is newer and of another image."""
+        """Is `entry` outdated? Not by checks that did not run, and not where it is the newer statement."""
         if entry.by_hand or (entry.check not in UNCHECKED and entry.check not in self.checks):
             return False
-        return entry == self.seen or (entry.digest is not None and entry.digest == self.digest)
+        if entry == self.seen:
+            return True
+        older = self.judged is None or (entry.last or "") <= self.judged
+        return older and entry.digest is not None and entry.digest == self.digest
+
+
+def outweighs(entry: Entry, other: Entry) -> bool:
+    """Is `entry` the newer of two statements about the same digest?"""
+    same = entry.digest is not None and entry.digest == other.digest
+    return same and (entry.last or "") > (other.last or "")
 
 
 def check_id(task_id: str, where: str) -> None:

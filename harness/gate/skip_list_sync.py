@@ -28,9 +28,14 @@ def update(skip_list: SkipList, tally: Tally, run: str, *, before: Mapping[str, 
 
 
 def cleared(record: Record, seen: Entry | None) -> Sound | None:
-    """What a healthy record may take off the list; None where only a few checks ran: others may have put it there."""
+    """What a healthy record may remove from the list; None where only a few checks ran: others may have added it."""
     names = frozenset(finding.check for finding in record.findings)
-    return Sound(record.task_id, record.digest, names, seen) if names.issuperset(ORDER) else None
+    if not names.issuperset(ORDER):
+        return None
+    if record.cached and seen:
+        # The cache may be older than an entry that was there before this run.
+        seen = _older(seen, record)
+    return Sound(record.task_id, record.digest, names, seen, record.started or None)
 
 
 def _news(record: Record, known: Mapping[str, Entry]) -> bool:

@@ -77,7 +77,7 @@ class TableSkipList:
         upsert = insert.on_conflict_do_update(
             index_elements=["task_id"],
             set_={**fresh, "first": sa.func.coalesce(table.c.first, insert.excluded.first)},
-            where=not_by_hand,
+            where=sa.and_(not_by_hand, sa.not_(_outweighs(insert.excluded))),
         )
         try:
             self._create()
@@ -107,11 +107,19 @@ class TableSkipList:
         return SkipListError(f"the database failed: {words[0]}", file=self.name)
 
 
+def _outweighs(fresh: sa.ColumnCollection[str, sa.ColumnElement[str]]) -> sa.ColumnElement[bool]:
+    """`skip_entry.outweighs` for the database: is the row that is there the newer statement about the same digest?"""
+    newer = sa.func.coalesce(table.c.last, "") > sa.func.coalesce(fresh.last, "")
+    return sa.and_(sa.func.coalesce(table.c.digest == fresh.digest, sa.false()), newer)
+
+
 def _cleared(sound: Sound) -> sa.ColumnElement[bool]:
     """`Sound.clears` for the database: what another job writes between a look and the deed must stay."""
     checks = [name for name in UNCHECKED if name] + sorted(sound.checks)
     ran = sa.or_(table.c.check.is_(None), table.c.check.in_(checks))
     same = [table.c.digest == sound.digest] if sound.digest else []
+    if same and sound.judged:
+        same = [sa.and_(*same, sa.func.coalesce(table.c.last, "") <= sound.judged)]
     if seen := sound.seen:
         same.append(sa.and_(*(table.c[name].is_not_distinct_from(getattr(seen, name)) for name in KNOWN)))
     return sa.and_(ran, sa.or_(sa.false(), *same))

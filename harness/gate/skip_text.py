@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from taskgate.harness.base import files
 from taskgate.harness.base.errors import SkipListError
 from taskgate.harness.base.names import CONFLICT
-from taskgate.harness.gate.skip_entry import Entry, Sound, check_id
+from taskgate.harness.gate.skip_entry import Entry, Sound, check_id, outweighs
 
 LOCK_SECONDS = 60
 FIELDS = {field.name for field in dataclasses.fields(Entry)}
@@ -68,7 +68,8 @@ class TextSkipList:
             if entry and not entry.by_hand and entry.task_id in adding:
                 written.add(entry.task_id)
                 fresh = adding.pop(entry.task_id)
-                new += _written(dataclasses.replace(fresh, first=entry.first or fresh.first))
+                newest = entry if outweighs(entry, fresh) else fresh
+                new += _written(dataclasses.replace(newest, first=entry.first or fresh.first))
             elif entry and not entry.by_hand and _goes(entry, removing.get(entry.task_id)):
                 continue
             else:

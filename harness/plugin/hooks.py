@@ -19,6 +19,8 @@ from taskgate.harness.engine import ownership
 from taskgate.harness.engine.client import first_engine
 from taskgate.harness.gate.cache import VerdictCache
 from taskgate.harness.gate.gate import Gate
+from taskgate.harness.gate.image_provider import DiskLimit
+from taskgate.harness.gate.known_verdicts import KnownVerdicts
 from taskgate.harness.gate.replay import Replay
 from taskgate.harness.gate.skip_entry import Entry
 from taskgate.harness.gate.verdict import Evidence, Record, Verdict
@@ -130,17 +132,29 @@ def gate(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterato
         lambda: first_engine(urls or [None]),
         settings.checks,
         session=pytestconfig.stash[SESSION],
-        cache=None if settings.recheck else VerdictCache(settings.out / CACHE, settings.max_age),
-        skips=None if settings.recheck else pytestconfig.stash[SKIPS],
-        max_age=settings.max_age,
-        skip_list=masked(settings.skip_list),
-        disk_budget=settings.disk_budget,
-        wanted=Counter(task.image for task in settings.tasks.values()) if settings.disk_budget else None,
+        known=None if settings.recheck else _known_verdicts(pytestconfig),
+        disk=_disk_limit(settings),
     )
     # Under xdist every worker gets its share of the cases, whichever that will be.
     made.expect(_tasks(request.session.items), shared=hasattr(pytestconfig, "workerinput"))
     yield made
     made.close()
+
+
+def _known_verdicts(config: pytest.Config) -> KnownVerdicts:
+    settings = config.stash[SETTINGS]
+    return KnownVerdicts(
+        VerdictCache(settings.out / CACHE, settings.max_age),
+        config.stash[SKIPS],
+        max_age=settings.max_age,
+        list_name=masked(settings.skip_list),
+    )
+
+
+def _disk_limit(settings: options.Settings) -> DiskLimit | None:
+    if not settings.disk_budget:
+        return None
+    return DiskLimit(settings.disk_budget, Counter(task.image for task in settings.tasks.values()))
 
 
 def _tasks(items: list[pytest.Item]) -> Iterator[Task]:

@@ -327,7 +327,7 @@ class Attempt:
         assert self._container is not None
         state = self.engine.state(self._container.id)
         if not state.get("Running"):
-            how, outside = self._container.epitaph()
+            how, outside = self._container.exit_reason()
             if self._stopping.is_set():
                 raise Interrupted
             raise InfraError(f"the container {how}") if outside else AgentFailed(f"the container {how}")

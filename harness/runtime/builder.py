@@ -39,7 +39,7 @@ def recipe() -> list[str]:
 def make(engine: Engine, store: Store, key: str, runtime: Runtime, platform: str) -> Bundle:
     """Build it, prove it, keep it in the store. Raises UsageError, BundleError or InfraError."""
     architecture = platform.split("/")[1]
-    with store.workshop() as folder, store.scratch() as tar:
+    with store.temp_dir() as folder, store.temp_file() as tar:
         python_packages.collect(
             folder / "site", requirements=runtime.requirements, agent=runtime.agent, architecture=architecture
         )

@@ -80,17 +80,17 @@ class Store:
             yield
 
     @contextlib.contextmanager
-    def scratch(self) -> Iterator[Path]:
-        """A file for a tar in the making; it goes when it was not added. Raises OSError."""
+    def temp_file(self) -> Iterator[Path]:
+        """A file for a tar that is being written; removed unless it is added. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with files.scratch(self.folder, ".making-") as path:
+        with files.temp_file(self.folder, ".making-") as path:
             yield path
 
     @contextlib.contextmanager
-    def workshop(self) -> Iterator[Path]:
-        """A folder for what a bundle is made from. Raises OSError."""
+    def temp_dir(self) -> Iterator[Path]:
+        """A folder in which a bundle is assembled. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with files.workshop(self.folder, ".workshop-") as path:
+        with files.temp_dir(self.folder, ".bundle-") as path:
             yield path
 
     def add(self, key: str, bundle: Bundle, tar: Path) -> None:

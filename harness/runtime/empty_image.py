@@ -10,8 +10,8 @@ from taskgate.harness.engine.client import Engine
 from taskgate.harness.engine.tar_stream import of_files
 
 
-def scratch(engine: Engine, architecture: str) -> str:
-    """The empty image of an architecture, made if it isn't there. Raises InfraError."""
+def ensure_empty_image(engine: Engine, architecture: str) -> str:
+    """The name of the empty image of an architecture, loaded if it is missing. Raises InfraError."""
     tag = f"taskgate/scratch:{architecture}"
     if tag in {name for image in _listed(engine, tag) for name in image.get("RepoTags") or ()}:
         return tag

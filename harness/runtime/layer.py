@@ -64,7 +64,7 @@ def append(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | N
 def laid(engine: Engine, bundle: Bundle, store: Store, base: str) -> Iterator[tuple[Path, str]]:
     """The bundle as a layer's tar, and its SHA-256. Of taskgate's own it is the same on every image, and kept."""
     if Path(bundle.prefix).parent != Path(bundles.ROOT):
-        with store.scratch() as path:
+        with store.temp_file() as path:
             lay(store.tar(bundle), path, bundle.prefix, parents(engine, base, bundle.prefix))
             yield path, bundles.sha256(path)
         return
@@ -74,7 +74,7 @@ def laid(engine: Engine, bundle: Bundle, store: Store, base: str) -> Iterator[tu
         if not digest.exists() or not kept.exists():
             top = tarfile.TarInfo(bundles.ROOT.lstrip("/"))
             top.type, top.mode = tarfile.DIRTYPE, 0o755
-            with store.scratch() as path:
+            with store.temp_file() as path:
                 lay(store.tar(bundle), path, bundle.prefix, [top])
                 path.replace(kept)
             files.write(digest, bundles.sha256(kept).encode())

@@ -11,7 +11,7 @@ from taskgate.harness.engine import classification, ownership
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.runtime import volume
 from taskgate.harness.runtime.bundle import Bundle
-from taskgate.harness.runtime.empty_image import scratch
+from taskgate.harness.runtime.empty_image import ensure_empty_image
 
 SECONDS = 600
 # Run by the bundle's own shell; $1 is the prefix. The loader tells of every file that it tries.
@@ -53,7 +53,7 @@ def prove(engine: Engine, bundle: Bundle, tar: Path) -> None:
 
 def _run(engine: Engine, bundle: Bundle) -> str:
     api = engine.api
-    image = scratch(engine, bundle.platform.split("/")[1])
+    image = ensure_empty_image(engine, bundle.platform.split("/")[1])
     with classification.translated("proving the runtime"):
         created = api.create_container(
             image,

@@ -121,7 +121,7 @@ def _from_image(engine: Engine, store: Store, key: str, runtime: Runtime, platfo
             image, entrypoint=["none"], labels=ownership.labels(ownership.new_session(), 3600)
         )
     try:
-        with store.scratch() as tar:
+        with store.temp_file() as tar:
             with archive_api.tar(engine.api, created["Id"], runtime.path) as source:
                 bundle.rewrite(source, tar, below=Path(runtime.path).name)
             return _keep(
@@ -135,7 +135,7 @@ def _from_image(engine: Engine, store: Store, key: str, runtime: Runtime, platfo
 
 def _from_files(store: Store, key: str, runtime: Runtime, platform: str) -> Bundle:
     field = "tar" if runtime.tar else "directory"
-    with store.scratch() as tar, store.scratch() as packed:
+    with store.temp_file() as tar, store.temp_file() as packed:
         try:
             if runtime.directory:
                 _pack(Path(runtime.directory), packed)

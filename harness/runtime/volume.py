@@ -8,7 +8,7 @@ from taskgate.harness.engine import archive_api, classification, ownership
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.engine.tar_stream import of_files
 from taskgate.harness.runtime.bundle import Bundle, Store
-from taskgate.harness.runtime.empty_image import scratch
+from taskgate.harness.runtime.empty_image import ensure_empty_image
 
 LABEL = f"{ownership.LABEL}.runtime"
 MARK = ".taskgate-complete"
@@ -32,7 +32,7 @@ def ensure(engine: Engine, bundle: Bundle, store: Store) -> None:
 def fill(engine: Engine, bundle: Bundle, tar: io.BufferedReader) -> None:
     """Fill it unless it is whole already: the mark in it is written last."""
     api, volume = engine.api, name_of(bundle)
-    image = scratch(engine, engine.platform.split("/")[1])
+    image = ensure_empty_image(engine, engine.platform.split("/")[1])
     with classification.translated("making the runtime's volume"):
         made = api.create_volume(volume, labels={LABEL: bundle.digest})
         if LABEL not in (made.get("Labels") or {}) and engine.remove_volume(volume):

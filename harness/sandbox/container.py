@@ -19,8 +19,8 @@ READY_SECONDS = 20.0
 SHELL = ("/bin/sh",)
 # What an engine opens by itself, outside of the container, before it starts one.
 OPENED = ("/etc/passwd", "/etc/group")
-# Has the kernel ended a process for want of memory? Status 0: the container's own limit was reached; 1: it was not, so
-# the host has none; 3: it has ended none; 2: nobody knows. Version 2 of cgroups, then 1.
+# Has the kernel killed a process because memory ran out? Status 0: at the container's own limit; 1: because the host
+# has none left; 2: unknown; 3: it has killed none. Version 2 of cgroups, then 1.
 MEMORY = """
 killed= reached=
 if [ -r /sys/fs/cgroup/memory.events ]; then
@@ -67,6 +67,7 @@ class Container:
         self._engine, self._limits = engine, task.limits
         self._patience = max(READY_SECONDS, task.timeout)
         self._shell: Shell | None = None
+        self._slow: tuple[float, Callable[[], None]] | None = None
         api = engine.api
         source = delivery.image(image) if delivery else image.digest
         with classification.translated("creating a container"):
@@ -98,12 +99,14 @@ class Container:
         """Start it and wait for its shell. Raises StartFailed, or InfraError."""
         api = self._engine.api
         attach = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
-        refuse_traps(self._engine, self.id)
+        reject_special_files(self._engine, self.id)
         try:
             # Podman prepares the container here already, so that what Docker says at the start it says now.
             with classification.translated("attaching to a container"):
                 stream = api.attach_socket(self.id, params=attach)
             shell = self._shell = Shell(stream, self._stop_processes)
+            if self._slow:
+                shell.call_when_slow(*self._slow)
             shell.boot()
             with classification.translated("starting a container"):
                 api.start(self.id)
@@ -111,10 +114,12 @@ class Container:
             if isinstance(error.__cause__, docker.errors.APIError):
                 raise self._explained(classification.of_start(classification.explanation(error.__cause__))) from error
             raise
+        except ShellDied as died:
+            raise InfraError("the connection to a container broke before it was started") from died
         try:
             shell.ready(self._patience)
         except ShellDied as died:
-            raise self._stillborn(died.output) from died
+            raise self._died_at_start(died.output) from died
         except ShellStuck as stuck:
             if not self._engine.alive():
                 raise EngineTimeout("the engine stopped answering while a container started") from stuck
@@ -122,8 +127,14 @@ class Container:
                 f"/bin/sh started but answered nothing for {self._patience:g} s",
                 cause="shell",
                 output=str(stuck),
-                doubtful=True,
+                needs_confirmation=True,
             ) from stuck
+
+    def call_when_slow(self, at: float, call: Callable[[], None]) -> None:
+        """Call `call` once if an answer of its shell is still awaited at `at` (`time.monotonic`)."""
+        self._slow = at, call
+        if self._shell:
+            self._shell.call_when_slow(at, call)
 
     def run(self, script: str, *args: str, seconds: float, shown: str | None = None) -> Result:
         """Run a command in its shell. Raises ShellDied, ShellStuck, InfraError."""
@@ -134,8 +145,8 @@ class Container:
         """Is there anything at `path`? Through the archive API."""
         return archive_api.stat(self._engine.api, self.id, path) is not None
 
-    def epitaph(self) -> tuple[str, bool]:
-        """How the container ended, and whether that is the host's doing rather than the image's."""
+    def exit_reason(self) -> tuple[str, bool]:
+        """How the container ended, and whether the host caused it rather than the image."""
         state = self._engine.state(self.id)
         if state.get("OOMKilled"):
             return f"ran out of its {self._limits.memory / (1 << 30):.3g} GiB of memory", False
@@ -164,16 +175,16 @@ class Container:
         with classification.translated("stopping a check's processes"):
             self._engine.api.kill(self.id, signal="SIGUSR1")
 
-    def _stillborn(self, output: str) -> Exception:
-        """The container started and its shell ended before it said anything."""
-        told = classification.of_start(output)
-        if isinstance(told, StartFailed):
-            return self._explained(told)
-        how, outside = self.epitaph()
+    def _died_at_start(self, output: str) -> Exception:
+        """The container started and its shell ended without an answer."""
+        error = classification.of_start(output)
+        if isinstance(error, StartFailed):
+            return self._explained(error)
+        how, outside = self.exit_reason()
         if outside:
             return InfraError(f"a container {how} while it started")
         last = output.strip().splitlines()[-1:] or ["it printed nothing"]
-        return StartFailed(f"/bin/sh {how} at once: {last[0]}", cause="shell", output=output, doubtful=True)
+        return StartFailed(f"/bin/sh {how} at once: {last[0]}", cause="shell", output=output, needs_confirmation=True)
 
     def _explained(self, error: Exception) -> Exception:
         if isinstance(error, StartFailed) and error.cause == "shell":
@@ -186,17 +197,17 @@ class Container:
         return error
 
 
-def refuse_traps(engine: Engine, container: str) -> None:
-    """Before a container is started: an engine waits for ever on a pipe, and can't even remove it any more.
+def reject_special_files(engine: Engine, container: str) -> None:
+    """Before a container is started: an engine waits for ever on a pipe, and can't even remove the container then.
 
     Raises StartFailed.
     """
     for path in OPENED:
-        peculiar = False
+        special = False
         # What can't be resolved (a loop of links) can't be opened.
         with contextlib.suppress(InfraError):
-            peculiar = archive_api.peculiar(engine.api, container, path)
-        if peculiar:
+            special = archive_api.peculiar(engine.api, container, path)
+        if special:
             raise StartFailed(f"{path} is a pipe or a device, which engines open and hang on", cause="image")
 
 
@@ -218,15 +229,17 @@ def open_container(
     own = delivery.bundle.shell if delivery else None
     for shell in (SHELL, own) if own else (SHELL,):
         assert shell is not None
-        made = Container(engine, image, task, session, seconds=seconds, delivery=delivery, shell=shell, binds=binds)
+        container = Container(
+            engine, image, task, session, seconds=seconds, delivery=delivery, shell=shell, binds=binds
+        )
         try:
             if prepare:
-                prepare(made)
-            made.start()
-            return made
+                prepare(container)
+            container.start()
+            return container
         except BaseException as error:
             with contextlib.suppress(InfraError):
-                made.remove()
+                container.remove()
             if shell is own or own is None or not isinstance(error, StartFailed) or error.cause != "shell":
                 raise
     raise AssertionError

@@ -20,7 +20,7 @@ from taskgate.harness.engine import classification, ownership
 from taskgate.harness.engine.attach_stream import AttachStream
 from taskgate.harness.engine.client import Engine, Image
 from taskgate.harness.engine.tar_stream import of_files
-from taskgate.harness.sandbox.container import refuse_traps
+from taskgate.harness.sandbox.container import reject_special_files
 from taskgate.harness.tasks.task import Task
 
 # Says which network it holds.
@@ -117,7 +117,7 @@ class Pauses:
             )["Id"]
         try:
             with classification.translated("starting a pause container"):
-                refuse_traps(self._engine, created)
+                reject_special_files(self._engine, created)
                 api.put_archive(created, "/", of_files({name: program(_architecture(self._engine))}, 0o755))
                 stream = AttachStream(api.attach_socket(created, params={"stdin": 1, "stream": 1}))
                 api.start(created)

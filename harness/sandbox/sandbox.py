@@ -24,23 +24,32 @@ from taskgate.harness.tasks.task import Task
 KILLED = 137
 
 
-class CheckStopped(Exception):
-    """A command was stopped, or took the container with it: the check that ran it has failed. `doubtful`: or the host
-    was too busy for it."""
+def slow_after(seconds: float) -> float:
+    """After how many seconds a check with a deadline of `seconds` is slow: most take a tenth of a second."""
+    return min(max(1.0, seconds / 10), seconds)
 
-    def __init__(self, reason: str, result: Result, *, doubtful: bool = False) -> None:
+
+class CheckStopped(Exception):
+    """A command was stopped, or ended its container: the check that ran it has failed.
+
+    `needs_confirmation`: a busy host may be the reason as well.
+    """
+
+    def __init__(self, reason: str, result: Result, *, needs_confirmation: bool = False) -> None:
         super().__init__(reason)
-        self.result, self.doubtful = result, doubtful
+        self.result, self.needs_confirmation = result, needs_confirmation
 
 
 class Sandbox:
     """One task's image, for as long as its checks run. Lazy: what no check asks for is not done.
 
-    `task` is the manifest's task. `runtime` is the bundle that is brought in, if one is. `shell_trouble` says why the
-    bundle's shell had to stand in for the image's, once the container is started. `doubtful`: something befell it that
-    a busy host may have done as well, so that a failure must happen twice before it counts. `facts` is a dict in which
-    a check may leave what later ones need. `pulled` is False where a `survey` told of the image, and nothing can be
-    started.
+    `task` is the manifest's task. `runtime` is the bundle that is brought in, if any. `shell_trouble` says why the
+    bundle's shell replaces the image's, once the container is started. `started`: a container of the image ran.
+    `needs_confirmation`: something happened that a busy host may have caused as well, so that a failure must happen
+    twice before it counts. `python` is the interpreter that later checks use; None if there is none that will do.
+    `facts` is a dict in which a check may leave what later ones need. `pulled` is False where only a registry was asked
+    about the image, and nothing can be started. `on_slow` is called, in the thread that waits, when a check takes
+    noticeably long.
     """
 
     def __init__(
@@ -55,16 +64,21 @@ class Sandbox:
         registry_lookup: RegistryLookup | None = None,
         pauses: Pauses | None = None,
         fetch: Callable[[Task], Image] | None = None,
+        on_slow: Callable[[], None] | None = None,
     ) -> None:
         self.task = task
         self.facts: dict[str, Any] = {}
+        # Where python_available is off, nobody has looked for it.
+        self.python: str | None = "python3"
         self.last: Result | None = None
         self.runtime = delivery.bundle if delivery else None
         self.shell_trouble: str | None = None
-        self.doubtful = False
-        self._engine, self._session, self._checks, self._placement = engine, session, checks, delivery
+        self.needs_confirmation = False
+        self.started = False
+        self._engine, self._session, self._checks, self._delivery = engine, session, checks, delivery
         self._prover, self._registry_lookup, self._pauses = prover, registry_lookup, pauses
         self._fetch = fetch or (lambda task: engine.image(task.request))
+        self._on_slow = on_slow
         self.pulled = True
         self._container: Container | None = None
         self._failure: StartFailed | None = None
@@ -91,6 +105,17 @@ class Sandbox:
         return self._found
 
     @property
+    def found_image(self) -> Image | None:
+        """The image, if it was looked for and found."""
+        found = vars(self).get("_found")
+        return found if isinstance(found, Image) else None
+
+    @property
+    def container_id(self) -> str | None:
+        """The id of its container, while it has one."""
+        return self._container.id if self._container else None
+
+    @property
     def host_platform(self) -> str:
         """The engine's own platform, `linux/amd64`."""
         return self._engine.platform
@@ -107,17 +132,29 @@ class Sandbox:
         if self._container:
             return
         try:
-            self._begin_container(SHELL)
+            self._start_with_any_shell()
         except StartFailed as error:
-            own = self.runtime.shell if self.runtime else None
+            self._failure = error
+            raise
+        except InfraError:
+            # The next check must not talk to a container that never started.
+            self._discard()
+            raise
+        self.started = True
+
+    def _start_with_any_shell(self) -> None:
+        """With the image's shell, else the runtime's."""
+        own = self.runtime.shell if self.runtime else None
+        try:
+            self._start_container(SHELL)
+        except StartFailed as error:
             if error.cause != "shell" or own is None:
-                self._failure = error
                 raise
             self._discard()
-            self._begin_container(own)
+            self._start_container(own)
             self.shell_trouble = str(error)
 
-    def _begin_container(self, shell: tuple[str, ...]) -> None:
+    def _start_container(self, shell: tuple[str, ...]) -> None:
         network = self._pauses.network(self.task, self.image) if self._pauses else self.task.network
         try:
             container = self._container = Container(
@@ -126,13 +163,14 @@ class Sandbox:
                 self.task,
                 self._session,
                 seconds=self._seconds * self._checks + 300,
-                delivery=self._placement,
+                delivery=self._delivery,
                 shell=shell,
                 network=network,
             )
+            self._watch()
             container.start()
         except StartFailed as error:
-            self.doubtful = self.doubtful or error.doubtful
+            self.needs_confirmation = self.needs_confirmation or error.needs_confirmation
             raise
         except InfraError:
             if self._pauses and network != self.task.network:
@@ -142,6 +180,11 @@ class Sandbox:
     def begin(self, seconds: float) -> None:
         """A new check begins and has `seconds` for all its commands together."""
         self._seconds, self._deadline, self.last = seconds, time.monotonic() + seconds, None
+        self._watch()
+
+    def _watch(self) -> None:
+        if self._container and self._on_slow and self._deadline:
+            self._container.call_when_slow(self._deadline - self._seconds + slow_after(self._seconds), self._on_slow)
 
     def sh(self, script: str, *args: str, shown: str | None = None) -> Result:
         """Run a POSIX sh script with `args` as `$1…`, as the agent's user, in `/`, without stdin.
@@ -157,22 +200,24 @@ class Sandbox:
         try:
             self.last = result = self._container.run(script, *args, seconds=left, shown=shown)
         except ShellDied as died:
-            how, outside = self._container.epitaph()
+            how, outside = self._container.exit_reason()
             self._discard()
             if outside:
                 raise InfraError(f"the container {how}") from died
             self.last = Result(shown or script, KILLED, died.output, time.monotonic() - begun, how)
-            raise CheckStopped(f"the container {how}", self.last, doubtful=True) from died
+            raise CheckStopped(f"the container {how}", self.last, needs_confirmation=True) from died
         except ShellStuck as stuck:
             if not self._engine.alive():
                 raise InfraError("the engine stopped answering") from stuck
             self._discard()
             self.last = Result(shown or script, KILLED, str(stuck), time.monotonic() - begun, "its shell hung")
-            raise CheckStopped("hung so that not even its shell answered", self.last, doubtful=True) from stuck
+            raise CheckStopped(
+                "hung so that not even its shell answered", self.last, needs_confirmation=True
+            ) from stuck
         if result.stopped:
             timed_out = result.stopped.startswith("timed out")
             reason = f"timed out after {self._seconds:g} s" if timed_out else result.stopped
-            raise CheckStopped(reason, result, doubtful=timed_out)
+            raise CheckStopped(reason, result, needs_confirmation=timed_out)
         return result
 
     def exists(self, path: str) -> bool:
@@ -180,14 +225,14 @@ class Sandbox:
         if not self._container:
             with contextlib.suppress(StartFailed):
                 self.start()
-        assert self._container is not None
-        return self._container.exists(path)
+        # What can't even be created has no files to look at.
+        return self._container is not None and self._container.exists(path)
 
     def program(self, name: str) -> str:
         """Where a program of the agent's is: the runtime's, where it has one of that name, else as the image has it."""
         return self.runtime.program(name, self.exists) if self.runtime else name
 
-    def blame(self, what: str, result: Result | None) -> None:
+    def rule_out_host(self, what: str, result: Result | None) -> None:
         """Before a failure is held against the image: is it the host's doing? Raises InfraError then."""
         if result and classification.NO_SPACE.search(result.out):
             raise NoSpace(f"{what}: no space left on the engine's disk")
@@ -195,9 +240,9 @@ class Sandbox:
             host_ran_out = self._container.host_ran_out()
             if host_ran_out:
                 raise InfraError(f"{what}: killed because the host is out of memory")
-            self.doubtful = self.doubtful or host_ran_out is None
-        if self._container and self._placement and not self._placement.is_in(self._container.exists):
-            raise RuntimeGone(f"the runtime {self._placement.bundle.prefix} is gone from the engine")
+            self.needs_confirmation = self.needs_confirmation or host_ran_out is None
+        if self._container and self._delivery and not self._delivery.is_in(self._container.exists):
+            raise RuntimeGone(f"the runtime {self._delivery.bundle.prefix} is gone from the engine")
 
     @property
     def agent_environment(self) -> dict[str, str]:

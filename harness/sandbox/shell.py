@@ -12,6 +12,7 @@ no exec, no file in the image, nothing needed from it but a POSIX shell (dash, b
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 import shlex
@@ -90,7 +91,12 @@ class Shell:
         self._mark = re.compile(rf"\n{self._nonce} (\d{{1,9}}) (\d{{1,3}})\n".encode())
         self._count = 0
         self._pending = b""
+        self._slow_at, self._on_slow = math.inf, _nothing
         self.stderr = Excerpt()
+
+    def call_when_slow(self, at: float, call: Callable[[], None]) -> None:
+        """Call `call` once if an answer is still awaited at `at` (`time.monotonic`)."""
+        self._slow_at, self._on_slow = at, call
 
     def boot(self) -> None:
         """Send the shell its first lines. Before the container is started, so that they are there when it is."""
@@ -152,12 +158,16 @@ class Shell:
             self._pending = self._pending[end:]
             if flood and kept.size > FLOOD_BYTES:
                 return None
-            left = deadline - time.monotonic()
-            if left <= 0 or not self._receive(left):
+            now = time.monotonic()
+            if now >= deadline:
                 return None
+            if now >= self._slow_at:
+                self._slow_at = math.inf
+                self._on_slow()
+            self._receive(min(deadline, self._slow_at) - now)
 
-    def _receive(self, seconds: float) -> bool:
-        """Take in what the stream holds; False when nothing came within `seconds`."""
+    def _receive(self, seconds: float) -> None:
+        """Take in what the stream holds; nothing if nothing came within `seconds`."""
         parts = self._frames.read(seconds)
         if parts is None:
             raise ShellDied((self._pending.decode("utf-8", "replace") + self.stderr.text()).strip())
@@ -166,7 +176,10 @@ class Shell:
                 self.stderr.add(part)
             else:
                 self._pending += part
-        return bool(parts)
+
+
+def _nothing() -> None:
+    """Nobody waits for what is slow."""
 
 
 class Excerpt:

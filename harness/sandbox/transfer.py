@@ -87,7 +87,7 @@ def copy_from_container(
     try:
         parent.mkdir(parents=True, exist_ok=True)
         # Beside the destination, so that what has arrived gets there by a rename.
-        with files.workshop(parent, ".taskgate-copy-") as folder:
+        with files.temp_dir(parent, ".taskgate-copy-") as folder:
             fresh = folder / "copy"
             with archive_api.tar(container.client.api, container.id, source) as tar:
                 archive.unpack(tar, fresh, max_bytes=max_bytes, max_entries=max_entries)

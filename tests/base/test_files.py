@@ -42,3 +42,11 @@ def test_a_file_is_replaced(tmp_path: Path) -> None:
         files.write(path, b"new")
         assert old.read() == "old"
     assert path.read_text() == "new" and path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_dated_backup_of_the_users_stays(tmp_path: Path) -> None:
+    """`.NAME.20261125` has as many characters at its end as a temporary file of ours."""
+    backup = tmp_path / ".list.txt.20261125"
+    backup.write_text("kept")
+    files.write(tmp_path / "list.txt", b"new")
+    assert backup.read_text() == "kept"

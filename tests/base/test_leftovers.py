@@ -32,9 +32,9 @@ def _names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.mark.parametrize("what", ["scratch", "workshop"])
+@pytest.mark.parametrize("what", ["temp_file", "temp_dir"])
 def test_a_store(what: str, tmp_path: Path) -> None:
-    filled = "where.write_bytes(b'x')" if what == "scratch" else "(where / 'site').mkdir()"
+    filled = "where.write_bytes(b'x')" if what == "temp_file" else "(where / 'site').mkdir()"
     _killed(
         "from pathlib import Path",
         "from taskgate.harness.runtime.bundle import Store",
@@ -52,8 +52,8 @@ def test_a_store(what: str, tmp_path: Path) -> None:
     assert _names(tmp_path) == []
 
 
-def test_scratch_that_was_moved(tmp_path: Path) -> None:
-    with files.scratch(tmp_path, ".making-") as made:
+def test_a_temporary_file_that_was_moved(tmp_path: Path) -> None:
+    with files.temp_file(tmp_path, ".making-") as made:
         made.write_bytes(b"x")
         made.replace(tmp_path / "kept")
     mask = os.umask(0o022)
@@ -61,9 +61,9 @@ def test_scratch_that_was_moved(tmp_path: Path) -> None:
     assert _names(tmp_path) == ["kept"] and (tmp_path / "kept").stat().st_mode & 0o777 == 0o666 & ~mask
 
 
-def test_a_workshop_takes_no_folder_of_others(tmp_path: Path) -> None:
+def test_a_temporary_folder_removes_no_folder_of_others(tmp_path: Path) -> None:
     (tmp_path / ".taskgate-copy-settings").mkdir()
-    with files.workshop(tmp_path, ".taskgate-copy-"):
+    with files.temp_dir(tmp_path, ".taskgate-copy-"):
         pass
     assert _names(tmp_path) == [".taskgate-copy-settings"]
 

@@ -272,18 +272,18 @@ def test_who_ran_out_of_memory(tmp_path: Path, shell: str, files: dict[str, str]
     assert subprocess.run([*shell.split(), "-c", script], check=False).returncode == status
 
 
-@pytest.mark.parametrize(("ran_out", "doubtful"), [(True, None), (False, False), (None, True)])
-def test_a_kill_is_weighed(monkeypatch: pytest.MonkeyPatch, ran_out: bool | None, doubtful: bool | None) -> None:
+@pytest.mark.parametrize(("ran_out", "confirm"), [(True, None), (False, False), (None, True)])
+def test_a_kill_is_weighed(monkeypatch: pytest.MonkeyPatch, ran_out: bool | None, confirm: bool | None) -> None:
     sandbox: Any = Sandbox.__new__(Sandbox)
-    sandbox._container, sandbox._placement, sandbox.doubtful = (
+    sandbox._container, sandbox._delivery, sandbox.needs_confirmation = (
         SimpleNamespace(host_ran_out=lambda: ran_out),
         None,
         False,
     )
     result = Result("agent", 137, "Killed", 0.1)
-    if doubtful is None:
+    if confirm is None:
         with pytest.raises(InfraError, match="host is out of memory"):
-            sandbox.blame("agent_start", result)
+            sandbox.rule_out_host("agent_start", result)
     else:
-        sandbox.blame("agent_start", result)
-        assert sandbox.doubtful is doubtful
+        sandbox.rule_out_host("agent_start", result)
+        assert sandbox.needs_confirmation is confirm

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from examples import images
+from taskgate.harness.gate.cache import VerdictCache
 from taskgate.harness.gate.tally import Tally
 from taskgate.harness.gate.verdict import Record, Verdict
 from taskgate.reports import verdicts
@@ -248,3 +249,18 @@ def test_journals_of_older_versions_name_no_run(tmp_path: Path) -> None:
     (tmp_path / "all/verdicts.json").unlink()
     (tmp_path / "all").rename(tmp_path / "one")
     assert merge(tmp_path, "one").returncode == 0
+
+
+def test_an_existing_cache_is_kept(parts: Path) -> None:
+    """What the target folder knows of other tasks, and what it knows better."""
+    (parts / "all").mkdir()
+    lines = [json.loads(line) for line in (parts / "a/cache.jsonl").read_text().splitlines()]
+    lines += [json.loads(line) for line in (parts / "b/cache.jsonl").read_text().splitlines()]
+    other, newer = json.loads(json.dumps(lines[0])), lines[1]
+    other["record"]["task_id"] = "of-another-run"
+    newer["record"]["started"] = "2999-01-01T00:00:00.000+00:00"
+    (parts / "all/cache.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in (other, newer)))
+    merge(parts, "a", "b", "c")
+    known = {record.task_id: record for record in VerdictCache(parts / "all/cache.jsonl", None).all()}
+    assert "of-another-run" in known and len(known) > len(lines) - 1
+    assert known[newer["record"]["task_id"]].started == newer["record"]["started"]

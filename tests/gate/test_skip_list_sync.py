@@ -175,3 +175,40 @@ def test_a_run_of_agents_leaves_what_others_put_in(tmp_path: Path, client: Any, 
     ran = run(text, f"--skip-list={where}", "--check-path=mine", env={"MEANWHILE": act})
     assert ran.status == 0 and ran.told() == {"good-1": "done", "good-2": "done"}, ran.output
     assert {one.digest for one in skips.read().values()} == {"sha256:9"}
+
+
+def test_an_older_cached_verdict_removes_no_newer_entry(where: str) -> None:
+    """`--max-age` is long and the list is shared: another host has found the same image broken since."""
+    skips = open_skip_list(where)
+    newer, older = entry("newer", last=NEW), entry("older", last=OLD)
+    skips.update([newer, older], [])
+    tally = Tally()
+    for task_id in ("newer", "older"):
+        record = healthy(task_id)
+        record.cached = True
+        tally.add(record)
+    skip_list_sync.update(skips, tally, "r", before={"newer": newer, "older": older})
+    assert set(skips.read()) == {"newer"}
+
+
+def test_a_merge_of_older_verdicts_removes_no_newer_entry(tmp_path: Path, where: str) -> None:
+    open_skip_list(where).update([entry("newer", last=NEW), entry("older", last=OLD)], [])
+    merged(tmp_path, where, healthy("newer"), healthy("older"))
+    assert set(open_skip_list(where).read()) == {"newer"}
+
+
+def test_a_fresh_verdict_removes_an_entry_whose_host_has_a_fast_clock(where: str) -> None:
+    skips, tally, ahead = open_skip_list(where), Tally(), entry("a", last=NEW)
+    skips.update([ahead], [])
+    tally.add(healthy("a"))
+    skip_list_sync.update(skips, tally, "r", before={"a": ahead})
+    assert skips.read() == {}
+
+
+def test_the_newer_of_two_reasons_for_the_same_image_stays(where: str) -> None:
+    skips = open_skip_list(where)
+    skips.update([entry("same", "tmp", last=NEW), entry("other", "tmp", last=NEW), entry("old", "tmp", last=OLD)], [])
+    skips.update([entry("same"), entry("other", digest="sha256:2"), entry("old", last=NOW)], [])
+    assert {task_id: one.check for task_id, one in skips.read().items()} == {
+        "same": "tmp", "other": "git_repo", "old": "git_repo",
+    }  # fmt: skip

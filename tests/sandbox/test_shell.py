@@ -71,7 +71,7 @@ def test_a_deadline_ends_the_whole_tree_and_spares_the_rest(sandbox: Sandbox) ->
     sandbox.begin(1.0)
     with pytest.raises(CheckStopped, match="timed out after 1 s") as stopped:
         sandbox.sh("echo begun; (sleep 1000 & sleep 1001) & trap '' TERM INT; sleep 1002")
-    assert stopped.value.doubtful and "begun" in stopped.value.result.out
+    assert stopped.value.needs_confirmation and "begun" in stopped.value.result.out
     sandbox.begin(10.0)
     left = sandbox.sh("for p in /proc/[0-9]*; do cat $p/cmdline 2>/dev/null; echo; done").out
     assert "sleep" not in left and sandbox.sh("echo alive").out == "alive\n"

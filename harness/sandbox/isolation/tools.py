@@ -6,7 +6,7 @@ from taskgate.harness.base.errors import BundleError, UsageError
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.runtime import sources, volume
 from taskgate.harness.runtime.bundle import Bundle, Store
-from taskgate.harness.runtime.empty_image import scratch
+from taskgate.harness.runtime.empty_image import ensure_empty_image
 from taskgate.harness.tasks.runtime_spec import Runtime
 
 
@@ -21,7 +21,7 @@ class Tools:
         assert bundle.python
         self.python = bundle.python
         self.binds = [volume.bind(bundle)]
-        self.image = scratch(engine, bundle.platform.split("/")[1])
+        self.image = ensure_empty_image(engine, bundle.platform.split("/")[1])
 
 
 def _bundle(engine: Engine, store: Store) -> Bundle:
