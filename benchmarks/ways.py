@@ -51,7 +51,7 @@ def scripts(task: Task) -> list[str]:
     """The commands of each check on this task's image, one script a check, for the shell to run."""
     found: dict[str, list[str]] = {}
     begun: list[str] = []
-    real_run, real_one = Shell.run, Judgement._one
+    real_run, real_one = Shell.run, Judgement._judge
 
     def run(self: Shell, script: str, *args: str, seconds: float, shown: str | None = None) -> Result:
         found.setdefault(begun[-1], []).append(f"sh -c {shlex.join([script, 'sh', *args])}")
@@ -61,7 +61,7 @@ def scripts(task: Task) -> list[str]:
         begun.append(check.name)
         real_one(self, check)
 
-    Shell.run, Judgement._one = run, one  # type: ignore[method-assign]
+    Shell.run, Judgement._judge = run, one  # type: ignore[method-assign]
     engine = Engine()
     sandbox = Sandbox(engine, task, "benchmark")
     try:
@@ -69,7 +69,7 @@ def scripts(task: Task) -> list[str]:
     finally:
         sandbox.close()
         engine.close()
-        Shell.run, Judgement._one = real_run, real_one  # type: ignore[method-assign]
+        Shell.run, Judgement._judge = real_run, real_one  # type: ignore[method-assign]
     assert record.verdict == "healthy", record
     # Whether it is found or not, what a command says is nobody's business here.
     return ["\n".join([*lines, "true"]) for lines in found.values()]
