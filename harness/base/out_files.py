@@ -9,7 +9,7 @@ MANIFEST, RUN = "manifest.yaml", "run.json"
 # Of a task in a run: what its agent left.
 TRAJECTORY, PREDICTION = "trajectory.json", "prediction.json"
 # What taskgate says of it.
-RESULT, LOG, ISOLATION = "result.json", "agent.log", "isolation.json"
+RESULT, LOG, ISOLATION, CALLS = "result.json", "agent.log", "isolation.json", "calls.jsonl"
 # No task's folder can have these names, and no agent's file those.
 RESERVED = {MANIFEST, JOURNAL, RUN}
-EVIDENCE = {RESULT, LOG, ISOLATION}
+EVIDENCE = {RESULT, LOG, ISOLATION, CALLS}

@@ -35,8 +35,8 @@ from taskgate.harness.runner.results import Results
 from taskgate.harness.runner.run_spec import DEFAULT_BUDGET, RunSpec, settings
 from taskgate.harness.runner.runner import Runner
 from taskgate.harness.runtime import sources
+from taskgate.harness.sandbox.isolation.endpoint import Endpoint
 from taskgate.harness.sandbox.isolation.prover import Prover
-from taskgate.harness.sandbox.isolation.relay_link import Endpoint
 from taskgate.harness.tasks import manifest, manifest_dump, shards
 from taskgate.harness.tasks.task import VARIABLE, Agent, Budget, Task
 from taskgate.reports.run import RunReport

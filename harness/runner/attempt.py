@@ -23,7 +23,7 @@ from taskgate.harness.base.errors import (
     StartFailed,
     TransferError,
 )
-from taskgate.harness.base.out_files import ISOLATION, LOG
+from taskgate.harness.base.out_files import CALLS, ISOLATION, LOG
 from taskgate.harness.engine import classification
 from taskgate.harness.engine.client import Engine, Image
 from taskgate.harness.runner import collection
@@ -34,8 +34,9 @@ from taskgate.harness.runner.run_spec import TEMPORARY, RunSpec
 from taskgate.harness.runner.served import Client, drive
 from taskgate.harness.runtime.delivery import Delivery
 from taskgate.harness.sandbox.container import Container, open_container
+from taskgate.harness.sandbox.isolation.call_log import CallLog
 from taskgate.harness.sandbox.isolation.prover import Evidence, Prover
-from taskgate.harness.sandbox.isolation.relay_link import RelayLink
+from taskgate.harness.sandbox.isolation.relay_link import RelayLink, new_key
 from taskgate.harness.sandbox.log_file import LogFile
 from taskgate.harness.sandbox.program import Program
 from taskgate.harness.tasks.task import Task
@@ -92,6 +93,7 @@ class Attempt:
         # What the image has in the place of the submission.
         self._stood: dict[str, Any] | None = None
         self._room: RelayLink | None = None
+        self._key = new_key()
         self._container: Container | None = None
         self._deadline: float | None = None
         self._size_asked = 0.0
@@ -99,11 +101,11 @@ class Attempt:
 
     def run(self) -> Outcome:
         """The outcome. Raises InfraError where nothing is known of the agent, ImageChanged, Interrupted."""
-        log = LogFile(self.folder / LOG, self.spec.secrets)
+        log = LogFile(self.folder / LOG, {**self.spec.secrets, "TASKGATE_KEY": self._key})
         try:
             with self._starting:
                 self._go_on()
-                self._set_up()
+                self._set_up(log)
             try:
                 self._work(log)
             except AgentFailed:
@@ -117,6 +119,9 @@ class Attempt:
         except (AgentFailed, Unfinished, TransferError) as error:
             if isinstance(error, Unfinished) and error.infra:
                 raise InfraError(_told(error, log)) from error
+            if self._room and (failure := self._room.endpoint_failure):
+                # No agent works without its model.
+                raise InfraError(_told(InfraError(f"{failure}; {error}"), log)) from error
             self.outcome.status, self.outcome.reason = "failed", _told(error, log)
         except InfraError as error:
             if self._stopping.is_set():
@@ -130,7 +135,7 @@ class Attempt:
 
     # The container.
 
-    def _set_up(self) -> None:
+    def _set_up(self, log: LogFile) -> None:
         """A started container, proven and joined to the relay as the task asks. Raises InfraError, ImageChanged."""
         seconds = (self.budget.seconds or UNLIMITED_SECONDS) + MARGIN_SECONDS
         image = self._image = self._judged()
@@ -144,6 +149,8 @@ class Attempt:
                 endpoint=self.spec.endpoint,
                 calls=self.budget.calls,
                 seconds=seconds,
+                key=self._key,
+                log=CallLog(self.folder / CALLS, log.clean) if self.spec.endpoint else None,
             )
         try:
             self._container = open_container(
@@ -203,6 +210,7 @@ class Attempt:
         finally:
             self.outcome.seconds = time.monotonic() - begun
             if self._room and self.spec.endpoint:
+                self._room.sync()
                 self.outcome.calls = self._room.calls
 
     def _command(self, log: LogFile) -> None:
@@ -301,6 +309,8 @@ class Attempt:
         """May it go on? Raises Interrupted, InfraError."""
         if self._stopping.is_set():
             raise Interrupted
+        if self._room:
+            self._room.check()
         now = time.monotonic()
         if self._deadline is not None and now >= self._deadline:
             self.outcome.stopped = f"ran out of its {self.budget.seconds:g} s"

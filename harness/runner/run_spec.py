@@ -11,7 +11,7 @@ from pathlib import Path
 from taskgate.harness.base.errors import EngineTimeout, EngineUnavailable, InfraError, UsageError
 from taskgate.harness.base.names import folder_name
 from taskgate.harness.gate.gate import Gate
-from taskgate.harness.sandbox.isolation.relay_link import Endpoint
+from taskgate.harness.sandbox.isolation.endpoint import Endpoint
 from taskgate.harness.tasks.task import Agent, Budget, Task
 
 DEFAULT_BUDGET = Budget(seconds=3600.0)

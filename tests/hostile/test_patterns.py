@@ -17,13 +17,13 @@ TEXTS = {
     "sh": "classification.of_start('/bin/sh ' * 200_000)",
     "exec": "classification.of_start('exec /bin/sh ' * 200_000)",
     "resolve": "classification.of_pull('failed to resolve reference ' * 50_000, 'x')",
-    "spaces-in-a-header": "relay.Head(b'GET / HTTP/1.1\\r\\na: b' + b' ' * 1_000_000 + b'c')",
+    "spaces-in-a-header": "http1.Head(b'GET / HTTP/1.1\\r\\na: b' + b' ' * 1_000_000 + b'c')",
 }
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_they_take_no_time_to_speak_of(name: str) -> None:
-    program = f"from taskgate.harness.engine import classification\nfrom taskgate.harness.sandbox.isolation import relay\n{TEXTS[name]}"
+    program = f"from taskgate.harness.engine import classification\nfrom taskgate.harness.sandbox.isolation import http1\n{TEXTS[name]}"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 

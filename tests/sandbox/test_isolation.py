@@ -22,8 +22,9 @@ from taskgate.harness.engine.client import Engine
 from taskgate.harness.runtime import sources
 from taskgate.harness.runtime.bundle import Store
 from taskgate.harness.sandbox.container import Container
+from taskgate.harness.sandbox.isolation.endpoint import Endpoint
 from taskgate.harness.sandbox.isolation.prover import Prover, problems
-from taskgate.harness.sandbox.isolation.relay_link import KEY, Endpoint, RelayLink
+from taskgate.harness.sandbox.isolation.relay_link import KEY, RelayLink
 from taskgate.harness.sandbox.isolation.tools import Tools
 from taskgate.harness.tasks.runtime_spec import Runtime
 from taskgate.harness.tasks.task import Task
@@ -327,6 +328,7 @@ ask("/fourth")
     assert asked[0]["headers"]["Authorization"] == "Bearer hidden" and asked[0]["body"] == "question"
     assert asked[0]["headers"]["Host"] == f"host.docker.internal:{port}"
     assert asked[1]["body"] == "onetwo"
+    cell.room.sync()
     assert cell.room.calls == 3
 
 
@@ -352,6 +354,7 @@ def test_one_call_is_one_call(inside: Any, upstream: tuple[int, list[dict[str, A
     said = cell.python("import socket\n" + sources).splitlines()
     assert said[0] == "b'HTTP/1.1 200' 1", said
     assert [line[:14] for line in said[1:]] == ["b'HTTP/1.1 400"] * 2 + ["b'HTTP/1.1 403"] * 3
+    cell.room.sync()
     assert [one["path"] for one in asked] == ["/first"] and cell.room.calls == 1
 
 

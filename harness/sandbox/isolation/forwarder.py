@@ -13,54 +13,39 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-CHUNK = 64 * 1024
-Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+from taskgate.harness.sandbox.isolation import sockets
+from taskgate.harness.sandbox.isolation.sockets import Connection
 
 
-async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(CHUNK):
-            writer.write(data)
-            await writer.drain()
-        if writer.can_write_eof():
-            writer.write_eof()
-    except OSError:
-        writer.close()
-
-
-def joined(connect: Callable[[], Awaitable[Ends]]) -> Callable[..., Awaitable[None]]:
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+def joined(connect: Callable[[], Awaitable[Connection]]) -> Callable[[Connection], Awaitable[None]]:
+    async def handle(client: Connection) -> None:
         try:
-            to_reader, to_writer = await connect()
+            server = await connect()
         except OSError:
-            writer.close()
             return
-        there = asyncio.ensure_future(pipe(reader, to_writer))
-        # Whoever is asked has the last word.
-        await pipe(to_reader, writer)
-        there.cancel()
-        to_writer.close()
-        writer.close()
+        await sockets.join(client, server)
 
     return handle
 
 
-async def server(port: int) -> Ends:
+async def server(port: int) -> Connection:
     try:
-        return await asyncio.open_connection("127.0.0.1", port)
+        return await sockets.connect_tcp("127.0.0.1", port)
     except OSError:
-        return await asyncio.open_connection("::1", port)
+        return await sockets.connect_tcp("::1", port)
 
 
 async def main(config: dict[str, Any]) -> None:
     os.umask(0o177)
+    serving = []
     if config["port"]:
-        await asyncio.start_unix_server(joined(lambda: server(config["port"])), config["in"])
+        inward = joined(lambda: server(config["port"]))
+        serving.append(sockets.serve(sockets.listen_unix(config["in"]), inward))
     if config["endpoint_port"]:
-        leave = joined(lambda: asyncio.open_unix_connection(config["out"]))
-        await asyncio.start_server(leave, "127.0.0.1", config["endpoint_port"])
+        outward = joined(lambda: sockets.connect_unix(config["out"]))
+        serving.append(sockets.serve(sockets.listen_tcp("127.0.0.1", config["endpoint_port"]), outward))
     print("ready", flush=True)
-    await asyncio.Event().wait()
+    await asyncio.gather(*serving)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ class Prover:
     def _begin(self, engine: Engine) -> None:
         canary = Sidecar(engine, self.tools, "canary.py", session=self._session, network="host", seconds=RUN_SECONDS)
         try:
-            self._at = canary.hear()
+            self._at = canary.receive()
         except BaseException:
             canary.close()
             raise
@@ -103,7 +103,7 @@ class Prover:
             engine, self.tools, "probe.py", session=self._session, seconds=600, network=network, config=config
         )
         try:
-            seen = probe.hear()
+            seen = probe.receive()
         finally:
             probe.close()
         return {**seen, "canary": self._visits(token)}
@@ -115,8 +115,8 @@ class Prover:
             if canary is None:
                 raise IsolationError("the canary has ended")
             try:
-                canary.tell({})
-                while "asked" not in (said := canary.hear()):
+                canary.send({})
+                while "asked" not in (said := canary.receive()):
                     self._seen.append(said)
             except BaseException:
                 # A canary that can't be heard proves nothing; the next proof gets another one.

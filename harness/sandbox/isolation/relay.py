@@ -1,257 +1,338 @@
 """Runs in the relay's container, by the runtime's Python; standard library only.
 
-The first line on stdin is the configuration in JSON; the end of stdin is the end of the relay. Two legs, each of them
-a request a connection:
+The first line on stdin is the configuration in JSON; each further one is answered by what was counted so far; the end
+of stdin is the end of the relay. Two legs, each of them one request a connection:
 
 - in: HTTP on a TCP port, for those who know the key, to the unix socket `in` behind which the task's server is.
 - out: HTTP on the unix socket `out`, to the one `endpoint` and nothing else, as long as there are calls left.
 """
 
 import asyncio
+import contextlib
 import hmac
 import json
 import os
-import re
+import queue
 import ssl
-import stat
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-HEAD_BYTES = 64 * 1024
+from taskgate.harness.sandbox.isolation import http1, sockets
+from taskgate.harness.sandbox.isolation.http1 import HEAD_BYTES, Head, Refused
+from taskgate.harness.sandbox.isolation.sockets import Connection
+
 HEAD_SECONDS = 30
 CONNECT_SECONDS = 30
-CHUNK = 64 * 1024
+# A client that was answered has this long to hang up, once its request is read.
+CLOSE_SECONDS = 2.0
+# And this long to finish a request of which nobody knows how long it is.
+REFUSED_IDLE_SECONDS = 5.0
 KEY = b"x-taskgate-key"
-Leg = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-REASONS = {400: "Bad Request", 403: "Forbidden", 429: "Too Many Requests", 502: "Bad Gateway"}
+PATH_CHARS = 500
+MESSAGES = 10_000
+Leg = Callable[[Connection], Awaitable[None]]
 
 
-class Refused(Exception):
-    """Answered with `status`, and nothing is passed on."""
-
-    def __init__(self, status: int, said: str) -> None:
-        super().__init__(said)
-        self.status = status
-
-
-class Head:
-    """A request's first lines. Raises Refused for what is none."""
-
-    def __init__(self, data: bytes) -> None:
-        first, *lines = data.rstrip(b"\r\n").split(b"\r\n")
-        found = re.fullmatch(rb"([A-Z]{1,20}) (\S+) (HTTP/1\.[01])", first)
-        if not found:
-            raise Refused(400, "that is no request of HTTP/1")
-        self.method, self.target, self.version = found.groups()
-        self.fields: list[tuple[bytes, bytes, bytes]] = []
-        for line in lines:
-            field = re.fullmatch(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\n]*)", line)
-            if not field:
-                raise Refused(400, "a header's line can't be read")
-            self.fields.append((field[1].lower(), field[1], field[2].strip(b" \t")))
-
-    def all(self, name: bytes) -> list[bytes]:
-        return [value for lower, _, value in self.fields if lower == name]
-
-    def without(self, *names: bytes) -> list[tuple[bytes, bytes]]:
-        return [(name, value) for lower, name, value in self.fields if lower not in names]
-
-    def upgrades(self) -> bool:
-        return any(b"upgrade" in value.lower() for value in self.all(b"connection"))
-
-
-def written(head: Head, target: bytes, fields: list[tuple[bytes, bytes]]) -> bytes:
-    lines = [b"%s %s %s" % (head.method, target, head.version), *(b"%s: %s" % field for field in fields)]
-    return b"\r\n".join(lines) + b"\r\n\r\n"
-
-
-async def read_head(reader: asyncio.StreamReader) -> Head:
-    try:
-        data = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HEAD_SECONDS)
-    except asyncio.LimitOverrunError:
-        raise Refused(400, "the request's head is too long") from None
+async def read_head(client: Connection) -> Head:
+    data = await asyncio.wait_for(client.read_until(b"\r\n\r\n", HEAD_BYTES), HEAD_SECONDS)
+    if data is None:
+        if client.pending:
+            raise Refused(400, "the request's head is too long or incomplete")
+        raise EOFError
     return Head(data)
 
 
-def refuse(writer: asyncio.StreamWriter, status: int, said: str) -> None:
-    body = json.dumps({"error": said}).encode()
-    head = f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: application/json\r\nConnection: close\r\n"
-    writer.write(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+async def drop(client: Connection) -> None:
+    while await client.read():
+        pass
 
 
-async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(CHUNK):
-        writer.write(data)
-        await writer.drain()
-    if writer.can_write_eof():
-        writer.write_eof()
+class Exchange:
+    """One request of `client`, passed on to `server`, and its answer. `sent` and `received` count bytes of bodies."""
+
+    def __init__(
+        self, client: Connection, server: Connection, *, failure: str, moved: tuple[bytes, bytes] | None = None
+    ) -> None:
+        self._client, self._server, self._failure, self._moved = client, server, failure, moved
+        self._refusal: Refused | None = None
+        self._body_read = False
+        self.sent = self.received = 0
+        self.status: int | None = None
+
+    async def run(self, first: bytes, body: AsyncIterator[bytes]) -> None:
+        """Raises Refused where no answer came; OSError where the client is gone."""
+        sending = asyncio.ensure_future(self._send(first, body))
+        try:
+            await self._answer()
+            self._client.end_writing()
+            await self._finish(sending)
+        finally:
+            await sockets.stop(sending)
+            self._server.close()
+
+    async def run_websocket(self, first: bytes) -> None:
+        """Nothing but the handshake is passed on until the server has agreed. Raises as `run`."""
+        try:
+            await self._server.write(first)
+            head = await self._server.read_until(b"\r\n\r\n", HEAD_BYTES)
+            if head and http1.status(head) == 101:
+                await self._client.write(head)
+                await sockets.join(self._client, self._server)
+                return
+            watching = asyncio.ensure_future(self._watch())
+            try:
+                await self._answer(head)
+                self._client.end_writing()
+                await sockets.linger(self._client, watching, CLOSE_SECONDS)
+            finally:
+                await sockets.stop(watching)
+        finally:
+            self._server.close()
+
+    async def _send(self, first: bytes, body: AsyncIterator[bytes]) -> None:
+        try:
+            taken = await self._pass(first)
+            async for part in body:
+                self.sent += len(part)
+                # What the server no longer takes is read all the same: its answer may be there already.
+                taken = taken and await self._pass(part)
+            self._body_read = True
+            await self._watch()
+        except Refused as error:
+            self._refusal = error
+            self._server.abort()
+        except EOFError:
+            self._server.abort()
+
+    async def _watch(self) -> None:
+        """Until the client hangs up; what it sends after its one request is not passed on."""
+        await drop(self._client)
+        self._server.end_writing()
+
+    async def _pass(self, data: bytes) -> bool:
+        try:
+            await self._server.write(data)
+        except OSError:
+            return False
+        return True
+
+    async def _answer(self, head: bytes | None = None) -> None:
+        answered = False
+        while head := head or await self._server.read_until(b"\r\n\r\n", HEAD_BYTES):
+            answered, self.status = True, http1.status(head)
+            interim = self.status is not None and 100 <= self.status < 200
+            readable = self.status is not None and not interim
+            await self._client.write(http1.closing(head, self._moved) if readable else head)
+            if not interim:
+                break
+            head = None
+        # Without a head that can be read, the answer is passed on as it is.
+        while data := await self._server.read():
+            answered = True
+            self.received += len(data)
+            await self._client.write(data)
+        if not answered:
+            raise self._refusal or Refused(502, self._failure)
+
+    async def _finish(self, sending: "asyncio.Future[None]") -> None:
+        while not self._body_read and not sending.done():
+            if time.monotonic() - self._client.active > sockets.IDLE_SECONDS:
+                return
+            await asyncio.wait({sending}, timeout=0.05)
+        await sockets.linger(self._client, sending, CLOSE_SECONDS)
 
 
-async def connect_in(path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """To the socket itself: what is planted there in its stead is not followed."""
-    handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISSOCK(os.fstat(handle).st_mode):
-            raise OSError("no socket")
-        return await asyncio.open_unix_connection(f"/proc/self/fd/{handle}")
-    finally:
-        os.close(handle)
+class Messages:
+    """To stdout, a JSON document a line. Whoever reads slowly must not hold up the relay: what is too much is lost."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[dict[str, Any]] = queue.Queue(MESSAGES)
+        threading.Thread(target=self._write, daemon=True).start()
+
+    def put(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(message)
+
+    def _write(self) -> None:
+        while True:
+            print(json.dumps(self._queue.get()), flush=True)
+
+
+class Call:
+    """One line of the log of calls."""
+
+    def __init__(self, head: Head) -> None:
+        self._begun = time.monotonic()
+        path = head.target.partition(b"?")[0].decode("latin-1")
+        self.entry: dict[str, Any] = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "method": head.method.decode(),
+            "path": path[:PATH_CHARS],
+            "status": None,
+        }
+
+    def ended(self, exchange: Exchange | None) -> dict[str, Any]:
+        self.entry["milliseconds"] = round((time.monotonic() - self._begun) * 1000)
+        self.entry["request_bytes"] = exchange.sent if exchange else 0
+        self.entry["bytes"] = exchange.received if exchange else 0
+        if exchange and exchange.status and self.entry["status"] is None:
+            self.entry["status"] = exchange.status
+        return self.entry
 
 
 class Relay:
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.config = config
+    def __init__(self, config: dict[str, Any], messages: Messages) -> None:
+        self.config, self.messages = config, messages
         self.calls = self.refused = 0
+        self.key: bytes = config["key"].encode()
         self.endpoint = urlsplit(config["endpoint"] or "")
         self.tls = None
         if self.endpoint.scheme == "https":
             self.tls = ssl.create_default_context(cadata=config["ca"])
+        self._serving: list[asyncio.Future[None]] = []
 
-    async def serve(self) -> None:
+    def start(self) -> None:
         if self.config["in"]:
             # Only the host's loopback interface leads here, and the engine's own networks: hence the key.
             here = "0.0.0.0"  # noqa: S104
-            await asyncio.start_server(self.guarded(self.inward), here, self.config["port"], limit=HEAD_BYTES)
+            listener = sockets.listen_tcp(here, self.config["port"])
+            self._serving.append(asyncio.ensure_future(sockets.serve(listener, self.guarded(self.inward))))
         if self.endpoint.hostname:
-            await asyncio.start_unix_server(self.guarded(self.outward), self.config["out"], limit=HEAD_BYTES)
-        tell({"ready": True})
+            listener = sockets.listen_unix(self.config["out"])
+            self._serving.append(asyncio.ensure_future(sockets.serve(listener, self.guarded(self.outward))))
+        self.messages.put({"ready": True})
+
+    def counts(self) -> dict[str, int]:
+        return {"calls": self.calls, "refused": self.refused}
 
     def guarded(self, leg: Leg) -> Leg:
-        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def handle(client: Connection) -> None:
             try:
-                await leg(reader, writer)
+                await leg(client)
             except Refused as error:
-                refuse(writer, error.status, str(error))
-            except (TimeoutError, OSError, asyncio.IncompleteReadError, EOFError):
+                await self.refuse(client, error)
+            except (TimeoutError, OSError, EOFError):
                 pass
-            finally:
-                writer.close()
 
         return handle
 
-    async def inward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await read_head(reader)
-        given = head.all(KEY)
-        if len(given) != 1 or not hmac.compare_digest(given[0], self.config["key"].encode()):
-            raise Refused(403, "the key is wrong")
-        fields = (
-            head.without(KEY) if head.upgrades() else [*head.without(KEY, b"connection"), (b"Connection", b"close")]
-        )
+    async def refuse(self, client: Connection, error: Refused) -> None:
         try:
-            to_reader, to_writer = await asyncio.wait_for(connect_in(self.config["in"]), CONNECT_SECONDS)
-        except (TimeoutError, OSError) as error:
-            raise Refused(502, f"the bridge does not answer: {error}") from None
-        there = asyncio.ensure_future(self.fed(reader, to_writer, written(head, head.target, fields)))
-        try:
-            first = await to_reader.read(CHUNK)
-            if not first:
-                raise Refused(502, "the server hung up")
-            writer.write(first)
-            await pipe(to_reader, writer)
-        finally:
-            there.cancel()
-            to_writer.close()
-
-    async def fed(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes) -> None:
-        try:
-            writer.write(first)
-            await pipe(reader, writer)
+            await client.write(http1.refusal(error.status, str(error)))
         except OSError:
-            pass
+            return
+        client.end_writing()
+        dropping = asyncio.ensure_future(drop(client))
+        await sockets.linger(client, dropping, REFUSED_IDLE_SECONDS)
+        await sockets.stop(dropping)
 
-    async def outward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await read_head(reader)
-        target = self.target(head)
-        body = self.body(reader, head)
+    # The way in.
+
+    async def inward(self, client: Connection) -> None:
+        head = await read_head(client)
+        target, moved = self.admitted(head)
+        websocket = head.is_websocket()
+        fields = [field for field in head.without(KEY, *http1.HOP_BY_HOP) if self.key not in field[1]]
+        if websocket:
+            fields += [(b"Upgrade", b"websocket"), (b"Connection", b"Upgrade")]
+        else:
+            fields.append((b"Connection", b"close"))
+        try:
+            server = await asyncio.wait_for(sockets.connect_unix(self.config["in"]), CONNECT_SECONDS)
+        except (TimeoutError, OSError) as error:
+            raise Refused(502, f"the forwarder does not answer: {error}") from None
+        exchange = Exchange(client, server, failure="the server hung up", moved=moved)
+        first = http1.request(head, target, fields)
+        if websocket:
+            await exchange.run_websocket(first)
+        else:
+            await exchange.run(first, http1.body(client, head))
+
+    def admitted(self, head: Head) -> tuple[bytes, tuple[bytes, bytes] | None]:
+        """The target without the key, and how redirects get it back. Raises Refused."""
+        given = head.all(KEY)
+        if given and not (len(given) == 1 and hmac.compare_digest(given[0], self.key)):
+            raise Refused(403, "the key is wrong")
+        first, rest = self._first_part(head.target)
+        if hmac.compare_digest(first, self.key):
+            hosts = head.all(b"host")
+            return rest, (hosts[0] if hosts else b"", b"/" + self.key)
+        if not given:
+            raise Refused(403, "the key is missing or wrong: a header or the first part of the path must hold it")
+        if not head.target.startswith(b"/") and head.target != b"*":
+            raise Refused(400, "the target of a request is a path here")
+        return head.target, None
+
+    @staticmethod
+    def _first_part(target: bytes) -> tuple[bytes, bytes]:
+        """`/a/b?c` is `a` and `/b?c`."""
+        path, question, query = target.partition(b"?")
+        if not path.startswith(b"/"):
+            return b"", target
+        first, _, rest = path[1:].partition(b"/")
+        return first, b"/" + rest + question + query
+
+    # The way out.
+
+    async def outward(self, client: Connection) -> None:
+        head = await read_head(client)
+        call, exchange = Call(head), None
+        try:
+            target = self.target(head)
+            self.count()
+            server = await self.connected()
+            exchange = Exchange(client, server, failure="the endpoint hung up without an answer")
+            await exchange.run(http1.request(head, target, self.fields(head)), http1.body(client, head))
+        except Refused as error:
+            # 502: the endpoint's doing; anything else is this relay's own answer.
+            call.entry.update({"status": error.status, "error" if error.status == 502 else "refused": str(error)})
+            raise
+        finally:
+            self.messages.put({"call": call.ended(exchange), **self.counts()})
+
+    def count(self) -> None:
+        """Raises Refused where no calls are left."""
         if self.config["calls"] is not None and self.calls >= self.config["calls"]:
             self.refused += 1
-            tell({"calls": self.calls, "refused": self.refused})
             raise Refused(429, f"the budget of {self.config['calls']} calls is used up")
         self.calls += 1
-        tell({"calls": self.calls, "refused": self.refused})
+        self.messages.put(self.counts())
+
+    async def connected(self) -> Connection:
+        port = self.endpoint.port or (443 if self.tls else 80)
+        host = self.endpoint.hostname
+        assert host
+        try:
+            return await asyncio.wait_for(sockets.connect_tcp(host, port, self.tls), CONNECT_SECONDS)
+        except TimeoutError:
+            raise Refused(502, f"the endpoint does not answer within {CONNECT_SECONDS} s") from None
+        except OSError as error:
+            raise Refused(502, f"the endpoint does not answer: {error}") from None
+
+    def fields(self, head: Head) -> list[http1.Field]:
         added = {name.lower().encode() for name in self.config["headers"]}
-        fields = [
+        return [
             (b"Host", self.endpoint.netloc.rpartition("@")[2].encode()),
-            *head.without(b"host", b"connection", b"proxy-connection", b"keep-alive", b"upgrade", *added),
+            *head.without(b"host", *http1.HOP_BY_HOP, *added),
             *((name.encode(), value.encode()) for name, value in self.config["headers"].items()),
             (b"Connection", b"close"),
         ]
-        port = self.endpoint.port or (443 if self.tls else 80)
-        try:
-            to_reader, to_writer = await asyncio.wait_for(
-                asyncio.open_connection(self.endpoint.hostname, port, ssl=self.tls), CONNECT_SECONDS
-            )
-        except (TimeoutError, OSError) as error:
-            raise Refused(502, f"the endpoint does not answer: {error}") from None
-        there = asyncio.ensure_future(self.sent(body, to_writer, written(head, target, fields)))
-        try:
-            while data := await to_reader.read(CHUNK):
-                writer.write(data)
-                await writer.drain()
-        finally:
-            there.cancel()
-            to_writer.close()
-
-    async def sent(self, body: AsyncIterator[bytes], writer: asyncio.StreamWriter, first: bytes) -> None:
-        try:
-            writer.write(first)
-            async for part in body:
-                writer.write(part)
-                await writer.drain()
-        except (OSError, asyncio.IncompleteReadError, Refused):
-            writer.close()
 
     def target(self, head: Head) -> bytes:
-        """Below the endpoint's own path, and never out of it."""
+        """Below the endpoint's own path, and never out of it. Raises Refused."""
         if head.upgrades() or head.method == b"CONNECT" or not head.target.startswith(b"/"):
-            raise Refused(403, "there is one endpoint, and no way to another")
+            raise Refused(403, "only the endpoint can be reached, by plain HTTP requests for a path")
         path = head.target.partition(b"?")[0].decode("latin-1")
         for _ in range(3):
             if "\\" in path or any(part in (".", "..") for part in path.split("/")):
-                raise Refused(403, "a path that goes up")
+                raise Refused(403, "the path leads out of the endpoint's")
             path = unquote(path)
         return self.endpoint.path.rstrip("/").encode() + head.target
-
-    def body(self, reader: asyncio.StreamReader, head: Head) -> AsyncIterator[bytes]:
-        """One request's body and no byte more, so that each call is counted."""
-        lengths, coded = head.all(b"content-length"), head.all(b"transfer-encoding")
-        if len(lengths) + len(coded) > 1 or any(not re.fullmatch(rb"\d{1,15}", length) for length in lengths):
-            raise Refused(400, "the length of the request is not clear")
-        if coded and coded[0].lower() != b"chunked":
-            raise Refused(400, "an unknown transfer encoding")
-        return chunks(reader) if coded else counted(reader, int(lengths[0]) if lengths else 0)
-
-
-async def counted(reader: asyncio.StreamReader, length: int) -> AsyncIterator[bytes]:
-    while length:
-        data = await reader.read(min(CHUNK, length))
-        if not data:
-            raise EOFError
-        length -= len(data)
-        yield data
-
-
-async def chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    size = 1
-    while size:
-        line = await reader.readuntil(b"\r\n")
-        found = re.fullmatch(rb"([0-9A-Fa-f]{1,8})(?:;[^\r\n]*)?\r\n", line)
-        if not found:
-            raise Refused(400, "a damaged chunk")
-        size = int(found[1], 16)
-        yield b"%x\r\n" % size
-        async for data in counted(reader, size):
-            yield data
-        # After the last one there may be trailers, which are not passed on.
-        if size and await reader.readexactly(2) != b"\r\n":
-            raise Refused(400, "a damaged chunk")
-        yield b"\r\n"
-
-
-def tell(what: dict[str, Any]) -> None:
-    print(json.dumps(what), flush=True)
 
 
 async def main() -> None:
@@ -259,9 +340,13 @@ async def main() -> None:
     stdin = asyncio.StreamReader(limit=1 << 20)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
     os.umask(0o177)
-    await Relay(json.loads(await stdin.readline())).serve()
+    messages = Messages()
+    relay = Relay(json.loads(await stdin.readline()), messages)
+    relay.start()
     while await stdin.readline():
-        pass
+        messages.put({"asked": True, **relay.counts()})
+    # The process ends here, not after connections that are still open.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -6,26 +6,27 @@ import contextlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 from docker.types import LogConfig
 
-from taskgate.harness.base.errors import InfraError, IsolationError
+from taskgate.harness.base.errors import IsolationError
 from taskgate.harness.engine import classification, ownership
 from taskgate.harness.engine.attach_stream import STDERR, AttachStream
 from taskgate.harness.engine.client import Engine
+from taskgate.harness.sandbox.isolation import scripts
 from taskgate.harness.sandbox.isolation.tools import Tools
 
 START_SECONDS = 60.0
 MEMORY_BYTES = 256 << 20
 PIDS = 128
 LINE_BYTES = 4 << 20
+ERROR_BYTES = 4000
 
 
 class Sidecar:
-    """Spoken to in JSON, a document a line, over its stdin and stdout. It ends when its stdin does: at the latest
-    with the process that made it."""
+    """Exchanges JSON documents, one a line, over its stdin and stdout. It ends when its stdin does: at the latest with
+    the process that made it."""
 
     def __init__(
         self,
@@ -41,108 +42,119 @@ class Sidecar:
         publish: int | None = None,
         hosts: Mapping[str, str] | None = None,
     ) -> None:
-        """Start `script` (a file of this folder) and hand it `config`. Raises InfraError.
+        """Start `script` (a file of this folder) and send it `config`. Raises InfraError.
 
         `publish`: a port that gets one of the host's loopback interface.
         """
-        self._engine, self._script, self._pending, self._said = engine, script, b"", b""
-        api = engine.api
-        source = resources.files("taskgate.harness.sandbox.isolation").joinpath(script).read_text("utf-8")
-        with classification.translated(f"making the container of {script}"):
-            created = api.create_container(
+        self._engine, self._script, self._pending, self._errors = engine, script, b"", b""
+        self._frames: AttachStream | None = None
+        host_config = engine.api.create_host_config(
+            network_mode=network,
+            binds=[*tools.binds, *binds],
+            port_bindings={publish: ("127.0.0.1",)} if publish else None,
+            extra_hosts=dict(hosts) if hosts else None,
+            # Where the engine maps users, the host's network is for the host's users.
+            userns_mode="host" if network == "host" else None,
+            mem_limit=MEMORY_BYTES,
+            pids_limit=PIDS,
+            read_only=True,
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges"],
+            log_config=LogConfig(type="none"),
+        )
+        with classification.translated(f"creating the container of {script}"):
+            self.id: str = engine.api.create_container(
                 tools.image,
-                entrypoint=[tools.python, "-I", "-c", source],
+                entrypoint=[tools.python, "-I", "-c", scripts.program(script)],
                 command=[],
                 user="0",
                 stdin_open=True,
                 ports=[publish] if publish else None,
                 labels=ownership.labels(session, seconds),
-                host_config=api.create_host_config(
-                    network_mode=network,
-                    binds=[*tools.binds, *binds],
-                    port_bindings={publish: ("127.0.0.1",)} if publish else None,
-                    extra_hosts=dict(hosts) if hosts else None,
-                    # Where the engine maps users, the host's network is for the host's users.
-                    userns_mode="host" if network == "host" else None,
-                    mem_limit=MEMORY_BYTES,
-                    pids_limit=PIDS,
-                    read_only=True,
-                    cap_drop=["ALL"],
-                    security_opt=["no-new-privileges"],
-                    log_config=LogConfig(type="none"),
-                ),
-            )
-        self.id: str = created["Id"]
-        self._frames: AttachStream | None = None
+                host_config=host_config,
+            )["Id"]
         try:
-            with classification.translated(f"starting the container of {script}"):
-                attach = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
-                self._frames = AttachStream(api.attach_socket(self.id, params=attach))
-                api.start(self.id)
-            if config is not None:
-                self.tell(config)
+            self._start(config)
         except BaseException:
             self.close()
             raise
 
-    def tell(self, what: Mapping[str, Any]) -> None:
+    def send(self, message: Mapping[str, Any]) -> None:
         """Write a document to its stdin. Raises InfraError."""
         assert self._frames is not None
         try:
-            self._frames.send(json.dumps(what).encode() + b"\n", START_SECONDS)
+            self._frames.send(json.dumps(message).encode() + b"\n", START_SECONDS)
         except BrokenPipeError as error:
-            raise self._over() from error
+            raise self._ended() from error
 
-    def hear(self, seconds: float = START_SECONDS) -> dict[str, Any]:
+    def receive(self, seconds: float = START_SECONDS) -> dict[str, Any]:
         """The next document from its stdout. Raises IsolationError where none comes."""
         deadline = time.monotonic() + seconds
-        while b"\n" not in self._pending:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise IsolationError(f"{self._script} said nothing for {seconds:g} s")
-            if not self._receive(left):
-                raise self._over()
-        line, _, self._pending = self._pending.partition(b"\n")
-        told: dict[str, Any] = json.loads(line)
-        return told
+        while True:
+            if messages := self.poll(max(deadline - time.monotonic(), 0), 1):
+                return messages[0]
+            if time.monotonic() >= deadline:
+                raise IsolationError(f"{self._script} sent nothing for {seconds:g} s")
 
-    def heard(self) -> list[dict[str, Any]]:
-        """All that it said and nobody has heard yet."""
-        with contextlib.suppress(InfraError):
-            while self._receive(0.001):
-                pass
-        *lines, self._pending = self._pending.split(b"\n")
-        return [json.loads(line) for line in lines]
+    def poll(self, seconds: float, limit: int | None = None) -> list[dict[str, Any]]:
+        """The documents that have come, at most `limit`; where there are none, wait for up to `seconds`.
+
+        Raises IsolationError once it has ended and all is read, EngineUnavailable.
+        """
+        if b"\n" not in self._pending:
+            self._read(seconds)
+        lines = self._pending.split(b"\n")
+        taken = lines[:-1][:limit]
+        self._pending = b"\n".join(lines[len(taken) :])
+        return [json.loads(line) for line in taken]
 
     def port(self, inner: int) -> int:
         """The host's port that `inner` is published on. Raises InfraError."""
-        with classification.translated("asking for a port"):
+        with classification.translated("looking up a published port"):
             bound = self._engine.api.port(self.id, inner)
         if not bound:
             raise IsolationError(f"{self._script}: the engine published no port")
         return int(bound[0]["HostPort"])
 
-    def close(self) -> None:
-        """Remove it. Raises InfraError."""
+    def hang_up(self) -> None:
+        """End its stdin, and with it the script; whoever waits for a document gets an error."""
         if self._frames:
             with contextlib.suppress(OSError):
                 self._frames.close()
+
+    def close(self) -> None:
+        """Remove it. Raises InfraError."""
+        self.hang_up()
         self._engine.remove(self.id)
 
-    def _receive(self, seconds: float) -> bool:
-        """Take in what has come; False at the end, or where nothing came."""
-        assert self._frames is not None
-        parts = self._frames.read(seconds)
-        for stream, part in parts or ():
-            if stream == STDERR:
-                self._said = (self._said + part)[-4000:]
-            else:
-                self._pending += part
-        if len(self._pending) > LINE_BYTES:
-            raise IsolationError(f"{self._script} says too much")
-        return bool(parts)
+    def _start(self, config: Mapping[str, Any] | None) -> None:
+        api = self._engine.api
+        with classification.translated(f"starting the container of {self._script}"):
+            attach = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
+            self._frames = AttachStream(api.attach_socket(self.id, params=attach))
+            api.start(self.id)
+        if config is not None:
+            self.send(config)
 
-    def _over(self) -> IsolationError:
-        # Of a traceback the last line says what it was.
-        said = self._said.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        return IsolationError(f"{self._script} has ended: {said[:1000] or 'it said nothing'}")
+    def _read(self, seconds: float) -> None:
+        """Take in what comes until the first whole line. Raises IsolationError at the end, EngineUnavailable."""
+        assert self._frames is not None
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self._pending:
+            parts = self._frames.read(max(deadline - time.monotonic(), 0.001))
+            if parts is None:
+                raise self._ended()
+            for stream, part in parts:
+                if stream == STDERR:
+                    self._errors = (self._errors + part)[-ERROR_BYTES:]
+                else:
+                    self._pending += part
+            if len(self._pending) > LINE_BYTES:
+                raise IsolationError(f"{self._script} sent a line of more than {LINE_BYTES} bytes")
+            if time.monotonic() >= deadline:
+                return
+
+    def _ended(self) -> IsolationError:
+        # The last line of a traceback is its exception.
+        error = self._errors.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        return IsolationError(f"{self._script} has ended: {error[:1000] or 'without a message'}")
