@@ -111,7 +111,7 @@ class DaskCluster:
             except queue.Empty:
                 self._check()
                 return
-            if future is None or self._open.get(key) is not future:
+            if key not in self._open or self._open[key] is not future:
                 continue
             del self._open[key]
             completion = _completion(key, future)
