@@ -55,6 +55,10 @@ class Cluster(Protocol):
         """Call `setup(value)` on every node, those that join later included. Raises UsageError where it refuses."""
         ...
 
+    def broadcast(self, call: Callable[[Any], None], value: Any) -> None:
+        """Call `call(value)` once on every node that is there now. Raises InfraError."""
+        ...
+
     def submit(self, job: Job) -> None:
         """Queue a job. Raises ClusterLost."""
         ...

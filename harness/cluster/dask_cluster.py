@@ -89,6 +89,12 @@ class DaskCluster:
             raise UsageError(f"the worker at {node} can't be used: {reason}", field="--cluster")
         self._client.register_plugin(Setup())
 
+    def broadcast(self, call: Callable[[Any], None], value: Any) -> None:
+        try:
+            self._client.run(call, value, on_error="ignore")
+        except (OSError, TimeoutError) as error:
+            raise InfraError(f"the cluster does not answer: {error}") from error
+
     def submit(self, job: Job) -> None:
         self._check()
         self._jobs[job.key] = job

@@ -49,6 +49,11 @@ class VerdictCache:
         record = self._known.get(task_id)
         return record is not None and record.fingerprint == fingerprint and not self._expired(record)
 
+    def last(self, task_id: str) -> Record | None:
+        """The last verdict on the task, whatever its image and settings; None where there is none or it is too old."""
+        record = self._known.get(task_id)
+        return None if record is None or self._expired(record) else record
+
     def all(self) -> list[Record]:
         """Every verdict that it holds, however old. Raises InfraError."""
         return list(self._known.values())

@@ -98,6 +98,11 @@ class Gate:
             self._provider.release(task.request)
         return record
 
+    def fetch(self, task: Task) -> None:
+        """Have the image on the engine before the task is judged. Raises ImageNotFound and others, see Pulls."""
+        if not self._published.lookup and not self.known(task):
+            self._provider.image(task.request)
+
     def known(self, task: Task) -> Record | None:
         """The record on `task` if it is on the skip list or in the cache and still holds. Raises InfraError."""
         if record := self._known.by_hand(task):

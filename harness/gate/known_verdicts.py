@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from taskgate.checks import _registry as registry
-from taskgate.harness.gate.cache import VerdictCache
 from taskgate.harness.gate.judge import new_record
 from taskgate.harness.gate.skip_entry import Entry
 from taskgate.harness.gate.verdict import Record, Verdict
 from taskgate.harness.tasks.task import Task
+
+
+class Verdicts(Protocol):
+    """As a VerdictCache is asked."""
+
+    def get(self, task_id: str, digest: str, fingerprint: str) -> Record | None: ...
+
+    def remembers(self, task_id: str, fingerprint: str) -> bool: ...
 
 
 class KnownVerdicts:
@@ -18,7 +26,7 @@ class KnownVerdicts:
 
     def __init__(
         self,
-        cache: VerdictCache | None = None,
+        cache: Verdicts | None = None,
         entries: dict[str, Entry] | None = None,
         *,
         max_age: timedelta | None = None,
@@ -26,6 +34,10 @@ class KnownVerdicts:
     ) -> None:
         self.entries = entries or {}
         self._cache, self._max_age, self._list_name = cache, max_age, list_name
+
+    def know(self, cache: Verdicts | None, entries: dict[str, Entry]) -> None:
+        """Replace what is known, as a node of a cluster does before each task."""
+        self._cache, self.entries = cache, entries
 
     @property
     def empty(self) -> bool:

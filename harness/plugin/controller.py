@@ -175,7 +175,8 @@ class Controller:
         if not self.tally.scope and not self.tally.records:
             return
         if not self.settings.replay:
-            self._reap(self.session)
+            if not self.settings.cluster:
+                self._reap(self.session)
             self._write()
         with self._telling():
             github.write(self.tally)

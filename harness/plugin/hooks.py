@@ -15,6 +15,8 @@ from taskgate.harness.base import escape
 from taskgate.harness.base.errors import InfraError, UsageError
 from taskgate.harness.base.out_files import CACHE
 from taskgate.harness.base.redaction import masked
+from taskgate.harness.cluster import node
+from taskgate.harness.cluster.cluster import connect
 from taskgate.harness.engine import ownership
 from taskgate.harness.engine.client import first_engine
 from taskgate.harness.gate.cache import VerdictCache
@@ -26,6 +28,7 @@ from taskgate.harness.gate.skip_entry import Entry
 from taskgate.harness.gate.verdict import Evidence, Record, Verdict
 from taskgate.harness.plugin import options, report_property
 from taskgate.harness.plugin.case_ids import SUITE
+from taskgate.harness.plugin.cluster_loop import ClusterLoop
 from taskgate.harness.plugin.controller import Controller
 from taskgate.harness.sandbox.sandbox import Sandbox
 from taskgate.harness.tasks.task import Task
@@ -38,6 +41,7 @@ SESSION = pytest.StashKey[str]()
 FOLLOWING = pytest.StashKey[Task | None]()
 REPLAY = pytest.StashKey[Replay]()
 RECORD = pytest.StashKey[Record]()
+CLUSTER = pytest.StashKey[ClusterLoop]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,12 +66,40 @@ def pytest_configure(config: pytest.Config) -> None:
             config.pluginmanager.register(controller, "taskgate-controller")
         # Read once: what happens to the list meanwhile is the end's affair.
         config.stash[SKIPS] = pickle.loads(worker["taskgate_skips"]) if worker else controller.skips  # noqa: S301
+        if settings.cluster and worker is None:
+            config.stash[CLUSTER] = _cluster_loop(config, settings)
+            config.pluginmanager.register(config.stash[CLUSTER], "taskgate-cluster")
     except UsageError as error:
         raise pytest.UsageError(escape.message(str(error))) from error
     except OSError as error:
         if error.errno is None:
             raise
         raise pytest.UsageError(escape.message(f"{error.filename or 'a file'}: {error.strerror}")) from error
+
+
+def _cluster_loop(config: pytest.Config, settings: options.Settings) -> ClusterLoop:
+    """Raises UsageError."""
+    if getattr(config.option, "numprocesses", None) or getattr(config.option, "tx", None):
+        raise UsageError("spreads the images itself: leave out -n and --tx", field="--cluster")
+    session, tasks = config.stash[SESSION], list(settings.tasks.values())
+    cache = None if settings.recheck else VerdictCache(settings.out / CACHE, settings.max_age)
+    skips = {} if settings.recheck else config.stash[SKIPS]
+
+    def known(task: Task) -> node.Payload:
+        return node.Payload(task, cache.last(task.id) if cache else None, skips.get(task.id))
+
+    return ClusterLoop(
+        lambda: connect(settings.cluster or "", insecure=settings.insecure_cluster),
+        lambda: node.setup_of(
+            session,
+            tasks,
+            settings.checks,
+            folders=settings.check_folders,
+            docker_hosts=settings.docker_hosts,
+            disk_budget=settings.disk_budget,
+        ),
+        known,
+    )
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -115,6 +147,8 @@ def judge(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Judge:
     """What finds the verdicts: the gate, or with --replay what another run has found."""
     if replay := pytestconfig.stash.get(REPLAY, None):
         return replay.judge
+    if cluster := pytestconfig.stash.get(CLUSTER, None):
+        return cluster.judge
     found: Gate = request.getfixturevalue("gate")
     return found.judge
 

@@ -69,6 +69,12 @@ def add(parser: pytest.Parser) -> None:
         help="the engine (repeatable: workers share them)",
     )
     group.addoption(
+        "--cluster",
+        metavar="ADDRESS",
+        help="judge on the nodes of a dask cluster: tls://HOST:PORT, a scheduler file, or local:N",
+    )
+    group.addoption("--insecure-cluster", action="store_true", help="allow a cluster without TLS on another host")
+    group.addoption(
         "--disk-budget",
         metavar="SIZE",
         help="so much disk may be taken by images that runs pulled (40g): what is judged is removed again to keep it",
@@ -97,6 +103,9 @@ class Settings:
     report_rows: int
     replay: Path | None
     disk_budget: int | None
+    check_folders: tuple[Path, ...] = ()
+    cluster: str | None = None
+    insecure_cluster: bool = False
 
     def accepts(self, broken: int, judged: int) -> bool:
         """Are so many broken ones within `--max-broken`?"""
@@ -131,6 +140,9 @@ def parse(config: pytest.Config, given: list[Task] | None = None) -> Settings:
         report_rows=option.report_rows,
         replay=base / option.replay if option.replay else None,
         disk_budget=_size(option.disk_budget, "--disk-budget"),
+        check_folders=tuple(folders),
+        cluster=option.cluster,
+        insecure_cluster=option.insecure_cluster,
     )
 
 
