@@ -2,6 +2,7 @@
 
 import shlex
 
+from taskgate.checks._program import Found, find
 from taskgate.harness.sandbox.sandbox import Sandbox
 from taskgate.harness.sandbox.shell import Result
 
@@ -14,22 +15,29 @@ repo=$1 tg_git=$2; shift 2
 cd "$repo" || exit 125
 git() {
   command "$tg_git" -c core.fsmonitor=false -c core.hooksPath=/dev/null -c core.untrackedCache=false \
-    -c log.showSignature=false "$@"
+    -c core.splitIndex=false -c gc.auto=0 -c maintenance.auto=false -c log.showSignature=false "$@"
 }
 """
 TRUSTED = 'export GIT_DIR="$repo/.git" GIT_WORK_TREE="$repo"\n'
 
 
 def git(sandbox: Sandbox, script: str, *args: str, trusted: bool = True) -> Result:
-    """Run a script with git set up safely, in the repository; `args` are `$1…`."""
+    """Run a script with git set up safely, in the repository; `args` are `$1…`. It may take long while it reads."""
     assert sandbox.task.repo_path is not None
-    told = script.strip().replace('command "$tg_git"', program(sandbox))
-    shown = f"cd {shlex.quote(sandbox.task.repo_path)} && {told}"
+    name = program(sandbox).path or "git"
+    text = script.strip().replace('command "$tg_git"', "git")
+    shown = f"cd {shlex.quote(sandbox.task.repo_path)} && {text}"
     return sandbox.sh(
-        QUIET + (TRUSTED if trusted else "") + script, sandbox.task.repo_path, program(sandbox), *args, shown=shown
+        QUIET + (TRUSTED if trusted else "") + script, sandbox.task.repo_path, name, *args, shown=shown, patient=True
     )
 
 
-def program(sandbox: Sandbox) -> str:
-    """The git that the agent will use: the runtime's, else the image's."""
-    return (sandbox.runtime.git if sandbox.runtime else None) or "git"
+def program(sandbox: Sandbox) -> Found:
+    """The git that the agent finds first on its PATH, where the runtime's is last."""
+    return find(sandbox, "git", "/")
+
+
+def last_words(result: Result) -> str:
+    """What git printed last, as the end of a reason."""
+    lines = [line.strip() for line in result.lines if line.strip() and not line.startswith("hint: ")]
+    return f": {' '.join(lines[-2:])[-300:]}" if lines else ""

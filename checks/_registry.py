@@ -68,9 +68,17 @@ class Check:
         source = inspect.getsourcefile(self.body)
         if source is None:
             return hashlib.sha256(self.body.__code__.co_code).hexdigest()[:12]
-        used = {_file_of(value) for value in self.body.__globals__.values()}
-        files = sorted({one for one in used if one and one.parent == Path(source).parent} | {Path(source)})
-        return hashlib.sha256(b"".join(one.read_bytes() for one in files)).hexdigest()[:12]
+        files = {Path(source)}
+        todo = list(self.body.__globals__.values())
+        while todo:
+            module = _module_of(todo.pop())
+            name = getattr(module, "__file__", None)
+            file = Path(name) if module and name else None
+            # What a helper uses counts as well.
+            if module and file and file.parent == Path(source).parent and file not in files:
+                files.add(file)
+                todo += vars(module).values()
+        return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()[:12]
 
     @cached_property
     def _paragraphs(self) -> list[str]:
@@ -78,11 +86,12 @@ class Check:
         return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
 
 
-def _file_of(value: object) -> Path | None:
-    """Where a module, or what one defines, is written; None for anything else."""
-    name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-    file = getattr(sys.modules.get(name), "__file__", None) if isinstance(name, str) else None
-    return Path(file) if file else None
+def _module_of(value: object) -> ModuleType | None:
+    """A module, or that in which a thing is defined; None for anything else."""
+    if isinstance(value, ModuleType):
+        return value
+    name = getattr(value, "__module__", None)
+    return sys.modules.get(name) if isinstance(name, str) else None
 
 
 _declared: dict[str, Check] = {}

@@ -1,35 +1,44 @@
 import secrets
+import shlex
 from collections.abc import Iterator
 
-from taskgate.checks import Skip, check
+from taskgate.checks import Skip, Warn, _program, _python, _server, check
 from taskgate.harness.sandbox.sandbox import Sandbox
 from taskgate.harness.tasks.task import Agent
 
-# os.write: the agent may have replaced sys.stdout. The mark proves that the import came to its end.
-IMPORT = "import importlib, os, sys; importlib.import_module(sys.argv[1]); os.write(1, ('\\n' + sys.argv[2]).encode())"
-
-
-# As in a run: from the work directory, with the agent's own variables; what follows `--` is started.
-ENTER = 'cd "$1" || exit; shift; while [ "$1" != -- ]; do export "$1"; shift; done; shift; '
-
-# Leaves the server running: it ends with the check.
-SERVE = """
-import subprocess, sys, time, urllib.error, urllib.request
-url, mark, *argv = sys.argv[1:]
-server = subprocess.Popen(argv)
-opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-while server.poll() is None:
-    try:
-        opener.open(url, timeout=5).close()
-        print("\\n" + mark + " ready", flush=True)
-        sys.exit()
-    except urllib.error.HTTPError as error:
-        print("%s answers %d" % (url, error.code), flush=True)
-    except OSError:
-        pass
-    time.sleep(0.1)
-print("\\n" + mark + " ended with status %d" % server.returncode, flush=True)
-sys.exit(137 if server.returncode == -9 else 1)
+# As `python -m MODULE` finds it, from the work directory. os.write: the agent may have replaced sys.stdout. The line
+# `done` proves that the import came to its end. With `safe`, the work directory is not searched.
+IMPORT = """
+import sys
+name, mark, safe, attribute = sys.argv[1:]
+if safe and sys.path[:1] == [""]:
+    del sys.path[0]
+import os
+def tell(*words):
+    os.write(1, ("\\n%s %s\\n" % (mark, " ".join(words))).encode("utf-8", "replace"))
+tell("python", sys.executable, "%d.%d.%d" % sys.version_info[:3])
+import importlib, importlib.machinery, importlib.util
+here = os.getcwd()
+def place(module):
+    return os.path.abspath(getattr(module, "__file__", None) or "")
+def elsewhere(top):
+    path = [folder for folder in sys.path if folder not in ("", here)]
+    return top in getattr(sys, "stdlib_module_names", ()) or importlib.machinery.PathFinder.find_spec(top, path)
+try:
+    module = importlib.import_module(name)
+    if attribute:
+        getattr(module, attribute)
+except Exception:
+    for top, other in list(sys.modules.items()):
+        if "." not in top and place(other).startswith(os.path.join(here, "")) and elsewhere(top):
+            tell("shadow", top, place(other))
+    raise
+if getattr(module, "__path__", None) is not None:
+    if importlib.util.find_spec(name + ".__main__") is None:
+        tell("package" if getattr(module, "__file__", None) else "folder", *list(module.__path__)[:1])
+elif place(module).startswith(os.path.join(here, "")) and not safe and elsewhere(name.partition(".")[0]):
+    tell("local", place(module))
+tell("done")
 """
 
 
@@ -39,49 +48,114 @@ def agent_start(sandbox: Sandbox) -> Iterator[str]:
 
     Read the output: most often a dependency is missing. Install the agent with all it needs into the image.
     """
-    agent, where = sandbox.task.agent, sandbox.task.start_dir
-    # Where python_available is off, nobody has looked for it.
-    python = sandbox.facts.get("python", "python3")
+    agent = sandbox.task.agent
     if agent is None:
         yield Skip("the manifest names no agent")
         return
-    begin = [where, *(f"{name}={value}" for name, value in sandbox.agent_environment.items()), "--"]
+    if agent.run and not _python.failed(sandbox):
+        yield from _program_of(sandbox, agent.run[0])
     if agent.module is not None:
-        if python is None:
-            yield Skip("needs python_available")
-            return
-        mark = secrets.token_hex(8)
-        run = sandbox.sh(ENTER + '"$@"', *begin, python, "-c", IMPORT, agent.module, mark)
-        if run.code:
-            yield f"importing {agent.module} fails: {_last(run.out)}"
-        elif mark not in run.out:
-            yield f"importing {agent.module} ends Python with status 0 before the import is done"
+        yield from _module(sandbox, agent)
     elif agent.command is not None:
-        program, *rest = agent.command
-        run = sandbox.sh(ENTER + '"$@"', *begin, sandbox.program(program), *rest)
-        if run.code:
-            yield f"the agent's command ends with status {run.code}: {_last(run.out)}"
-    elif agent.server is not None and python is not None:
-        yield from _serve(sandbox, agent, python, begin)
-    for argv in (agent.run, agent.server):
-        if argv and sandbox.sh(ENTER + 'command -v -- "$1"', *begin, sandbox.program(argv[0])).code:
-            yield f"the agent's program {argv[0]} is not there"
+        yield from _ends_well(sandbox, agent.command, "the agent's command")
+    elif agent.server is not None:
+        yield from _serves(sandbox, agent)
+    if agent.probe is not None:
+        yield from _ends_well(sandbox, agent.probe, f"the probe `{shlex.join(agent.probe)}`")
 
 
-def _serve(sandbox: Sandbox, agent: Agent, python: str, begin: list[str]) -> Iterator[str]:
-    """Start the server and wait for its health."""
+def _module(sandbox: Sandbox, agent: Agent) -> Iterator[str]:
+    """As a run starts it: by `python -m`, unless the agent has a program of its own, which is no folder's guest."""
+    assert agent.module
+    if agent.run:
+        found = _program.find(sandbox, sandbox.program(agent.run[0]))
+        script = found.path and _program.console_script(sandbox, found.path)
+        if found.trouble or not found.path:
+            return
+        if script:
+            yield from _imports(sandbox, script[0], agent.module, safe=True)
+            return
+    python = _python.interpreter(sandbox)
+    if _python.failed(sandbox):
+        yield Skip("needs python_available")
+    elif python.path is None or python.trouble:
+        name = python.path or sandbox.task.python_path or "python3"
+        yield f"no Python can import {agent.module}: {name} {python.trouble}"
+    else:
+        yield from _imports(sandbox, [python.path], agent.module, safe=bool(agent.run))
+
+
+def _imports(sandbox: Sandbox, python: list[str], module: str, *, safe: bool, attribute: str = "") -> Iterator[str]:
+    mark = secrets.token_hex(8)
+    run = sandbox.as_agent('"$@"', *python, "-c", IMPORT, module, mark, "safe" if safe else "", attribute)
+    facts = [line.removeprefix(mark).split(maxsplit=1) for line in run.lines if line.startswith(f"{mark} ")]
+    known = {words[0]: words[1] if len(words) > 1 else "" for words in facts}
+    executable, _, version = known.get("python", "").rpartition(" ")
+    by = f"{executable or python[0]} (Python {version})" if version else python[0]
+    if run.code:
+        name, _, file = known.get("shadow", "").partition(" ")
+        shadow = f"; {file} stands in for the module {name}" if file else ""
+        yield f"importing {module} with {by} fails: {_last(run.out, mark)}{shadow}"
+    elif "done" not in known:
+        yield f"importing {module} with {by} ends Python with status 0 before the import is done"
+    elif "folder" in known:
+        yield f"importing {module} with {by} finds only the folder {known['folder']}, which has no code to start"
+    elif "package" in known and not safe:
+        yield Warn(f"the package {module} has no __main__: `python -m {module}` can't start it")
+    elif "local" in known:
+        yield Warn(f"{module} is taken from the work directory ({known['local']}), which hides the installed one")
+
+
+def _program_of(sandbox: Sandbox, name: str) -> Iterator[str]:
+    """The agent's own program, which is not started: that would be the agent's work."""
+    program = sandbox.program(name)
+    if reason := _program.trouble(sandbox, program):
+        short = reason.startswith("is ")
+        yield f"the agent's program {name} {reason}" if short else f"the agent's program {name} can't start: {reason}"
+        return
+    found = _program.find(sandbox, program)
+    if found.path and (script := _program.console_script(sandbox, found.path)):
+        python, module, attribute = script
+        yield from _imports(sandbox, python, module, safe=True, attribute=attribute)
+
+
+def _ends_well(sandbox: Sandbox, argv: tuple[str, ...], what: str) -> Iterator[str]:
+    program = sandbox.program(argv[0])
+    run = sandbox.as_agent('"$@"', program, *argv[1:])
+    if run.code:
+        why = _program.trouble(sandbox, program) if run.code in (126, 127) else None
+        sandbox.last = run
+        yield f"{what} ends with status {run.code}: {why or _last(run.out)}"
+
+
+def _serves(sandbox: Sandbox, agent: Agent) -> Iterator[str]:
+    """Start the server and wait for its health, asked by a Python, else by what there is."""
     assert agent.server
-    program, *rest = agent.server
+    program = sandbox.program(agent.server[0])
+    argv = [program, *agent.server[1:]]
     url, mark = f"http://127.0.0.1:{agent.port}{agent.health}", secrets.token_hex(8)
-    run = sandbox.sh(ENTER + 'exec "$@"', *begin, python, "-c", SERVE, url, mark, sandbox.program(program), *rest)
-    told = [line for line in run.lines if line.startswith(mark)]
-    if run.code and told:
-        before = [line for line in run.lines if not line.startswith(mark)]
-        yield f"the server {told[-1].removeprefix(mark).strip()} before it was ready: {_last(chr(10).join(before))}"
-    elif run.code or not told:
-        yield f"the server can't be started: {_last(run.out)}"
+    python = _python.interpreter(sandbox)
+    if python.path and not python.trouble and not sandbox.facts.get("python_failed"):
+        run = sandbox.as_agent('exec "$@"', python.path, "-c", _server.BY_PYTHON, url, mark, *argv)
+    else:
+        run = sandbox.as_agent(_server.BY_SHELL, url, mark, f"{agent.port:04X}", *argv)
+    answers = [line for line in run.lines if line.startswith(mark)]
+    if run.code or not answers:
+        why = _program.trouble(sandbox, program)
+        sandbox.last = run
+        before = _last("\n".join(line for line in run.lines if not line.startswith(mark)))
+        how = answers[-1].removeprefix(mark).strip() if answers else ""
+        ended = f"the server {how} before it was ready" if how else "the server can't be started"
+        yield f"{ended}: {why or before}"
+    elif answers[-1].endswith("listens"):
+        yield Warn(
+            f"the server listens on port {agent.port}; nothing in the image can ask {agent.health} for its health"
+        )
 
 
-def _last(output: str) -> str:
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    return lines[-1][:200] if lines else "it printed nothing"
+def _last(output: str, mark: str = "") -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip() and not (mark and line.startswith(mark))]
+    last = lines[-1][:300] if lines else "it printed nothing"
+    if "no new privileges" in output.lower():
+        last += " (the manifest's `privileges` is no-new; set it to `default` where the run lets the agent use sudo)"
+    return last

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from packaging.specifiers import SpecifierSet
 
 from taskgate.checks import Skip, Warn, check
+from taskgate.checks._program import Found, find, of_file
+from taskgate.checks._python import interpreter
 from taskgate.harness.sandbox.sandbox import Sandbox
 
 # What an agent can't do without, and what some distributions leave out.
@@ -40,30 +42,57 @@ def python_available(sandbox: Sandbox) -> Iterator[str]:
     Install it (`RUN apt-get update && apt-get install -y python3`), or correct `python` in the manifest.
     """
     wanted = sandbox.task.python
-    sandbox.facts["python"] = None
-    brought = sandbox.runtime.python if sandbox.runtime else None
-    found = sandbox.sh('command -v "$1"', brought) if brought else sandbox.sh("command -v python3 || command -v python")
-    python = found.lines[-1] if found.ok and found.lines else None
     if wanted is None:
-        sandbox.facts["python"] = python
         yield Skip("the manifest asks for no Python")
         return
-    if python is None:
-        yield f"the runtime's {brought} is not there" if brought else "there is no python3 on PATH"
+    sandbox.facts["python_failed"] = True
+    found = interpreter(sandbox)
+    if found.path is None:
+        found = _plain(sandbox, found)
+        if found.path and not found.trouble:
+            yield Warn(f"there is no python3 on PATH, only {found.path}")
+    if found.path is None or found.trouble:
+        yield _missing(sandbox, found)
         return
-    probe = sandbox.sh('p=$1; shift; exec "$p" -c "$@"', python, PROBE, NEEDED, USUAL, MARK)
-    said: dict[str, list[str]] = {}
+    reasons = list(_judged(sandbox, found.path, wanted))
+    sandbox.facts["python_failed"] = any(not isinstance(reason, Warn) for reason in reasons)
+    yield from reasons
+
+
+def _plain(sandbox: Sandbox, found: Found) -> Found:
+    """A `python` that is no python3 will do where the run doesn't start the agent by that name."""
+    agent = sandbox.task.agent
+    if sandbox.task.python_path or (sandbox.runtime and sandbox.runtime.python):
+        return found
+    plain = find(sandbox, "python", "/")
+    if agent and agent.module and not agent.run and plain.path:
+        return Found(None, f"; {plain.path} is there, but a run starts the agent's module by python3")
+    return plain if plain.path else Found(None, "")
+
+
+def _missing(sandbox: Sandbox, found: Found) -> str:
+    named = sandbox.task.python_path or (sandbox.runtime and sandbox.runtime.python)
+    if found.path or named:
+        return f"{found.path or named} {found.trouble}"
+    return f"there is no python3 on PATH{found.trouble}"
+
+
+def _judged(sandbox: Sandbox, python: str, wanted: str) -> Iterator[str]:
+    """What is wrong with an interpreter that is there."""
+    probe = sandbox.as_agent('p=$1; shift; "$p" -c "$@"', python, PROBE, NEEDED, USUAL, MARK, where="/")
+    answers: dict[str, list[str]] = {}
     for line in probe.lines:
         if line.startswith(MARK + " "):
             _, kind, *rest = line.split(" ", 2)
-            said.setdefault(kind, []).append(rest[0] if rest else "")
-    if probe.code or "end" not in said or not VERSION.fullmatch(said.get("version", [""])[0]):
-        yield f"{python} is there but does not run"
-    elif not SpecifierSet(wanted).contains(said["version"][0], prereleases=True):
-        yield f"{python} is version {said['version'][0]}, the manifest asks for {wanted}"
-    elif "needed" in said:
-        yield f"{python} can't import its own standard library: {'; '.join(said['needed'])}"
-    else:
-        sandbox.facts["python"] = python
-        if "usual" in said:
-            yield Warn(f"{python} lacks modules that most have: {'; '.join(said['usual'])}")
+            answers.setdefault(kind, []).append(rest[0] if rest else "")
+    version = answers.get("version", [""])[0]
+    if probe.code or "end" not in answers or not VERSION.fullmatch(version):
+        last = [line.strip() for line in probe.lines if line.strip()][-1:] or ["it printed nothing"]
+        reason = of_file(sandbox, python) or f"does not run (status {probe.code}): {last[0][:200]}"
+        yield f"{python} is there but {reason}"
+    elif not sandbox.task.python_path and not SpecifierSet(wanted).contains(version, prereleases=True):
+        yield f"{python} is version {version}, the manifest asks for {wanted}"
+    elif "needed" in answers:
+        yield f"{python} (Python {version}) can't import its own standard library: {'; '.join(answers['needed'])}"
+    elif "usual" in answers:
+        yield Warn(f"{python} (Python {version}) lacks modules that most have: {'; '.join(answers['usual'])}")

@@ -1,6 +1,8 @@
 from collections.abc import Iterator
 
-from taskgate.checks import Skip, check
+from taskgate.checks import Skip, Warn, check
+from taskgate.checks._program import trouble
+from taskgate.checks._python import task_python
 from taskgate.harness.sandbox.sandbox import Sandbox
 
 
@@ -15,14 +17,15 @@ def required(sandbox: Sandbox) -> Iterator[str]:
         yield Skip("the manifest requires nothing")
         return
     for name in need.commands:
-        if sandbox.sh('cd "$1" && command -v -- "$2"', where, name).code:
-            yield f"the command {name} is not on PATH"
+        if reason := trouble(sandbox, name):
+            yield f"the command {name} {reason}" if reason.startswith("is ") else f"the command {name}: {reason}"
+        elif name == "sudo" and sandbox.task.privileges == "no-new":
+            yield Warn("sudo is there and gains nothing: the manifest's `privileges` is no-new, not default")
     for name in need.files:
         if sandbox.sh('cd "$1" || exit; case $2 in /*) f=$2 ;; *) f=./$2 ;; esac; [ -e "$f" ]', where, name).code:
             yield f"the file {name} is missing"
     for name in need.modules:
-        # The task's own Python, even where the agent has brought one for itself.
-        python = "python3" if sandbox.runtime else sandbox.facts.get("python") or "python3"
-        script = 'cd "$1" && exec "$2" -c "import importlib, sys; importlib.import_module(sys.argv[1])" "$3"'
-        if sandbox.sh(script, where, python, name).code:
-            yield f"the Python module {name} can't be imported"
+        script = '"$1" -c "import importlib, sys; importlib.import_module(sys.argv[1])" "$2"'
+        python = task_python(sandbox)
+        if sandbox.as_agent(script, python, name).code:
+            yield f"the Python module {name} can't be imported by {python}"

@@ -119,7 +119,7 @@ class Judgement:
             if stopped.needs_confirmation and self._emulated():
                 raise PlatformUnavailable(f"{check.name} {stopped} under emulation") from stopped
             self.sandbox.needs_confirmation = self.sandbox.needs_confirmation or stopped.needs_confirmation
-            yield Warn(stopped) if check.advisory else str(stopped), stopped.result
+            yield Warn(stopped) if check.advisory or stopped.busy else str(stopped), stopped.result
         except ImageNotFound:
             yield Skip("the image does not exist"), None
         except StartFailed as error:

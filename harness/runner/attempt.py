@@ -33,6 +33,7 @@ from taskgate.harness.runner.folders import Folders
 from taskgate.harness.runner.run_spec import TEMPORARY, RunSpec
 from taskgate.harness.runner.served import Client, drive
 from taskgate.harness.runtime.delivery import Delivery
+from taskgate.harness.sandbox.agent_command import argv_of, through
 from taskgate.harness.sandbox.container import Container, open_container
 from taskgate.harness.sandbox.isolation.call_log import CallLog
 from taskgate.harness.sandbox.isolation.prover import Evidence, Prover
@@ -214,8 +215,7 @@ class Attempt:
                 self.outcome.calls = self._room.calls
 
     def _command(self, log: LogFile) -> None:
-        argv = self.agent.run or ("python3", "-m", str(self.agent.module))
-        program = self._program((*argv, self.task.id), log)
+        program = self._program((*argv_of(self.agent, self.task), self.task.id), log)
         try:
             if program.follow(self._go_on):
                 self.outcome.exit_status = program.status()
@@ -293,11 +293,13 @@ class Attempt:
     def _program(self, argv: tuple[str, ...], log: LogFile) -> Program:
         assert self._container is not None
         bundle = self._placement.bundle if self._placement else None
+        if bundle:
+            argv = (bundle.program(argv[0], self._container.exists), *argv[1:])
         room = self._room.environment if self._room else {}
         return Program(
             self.engine,
             self._container,
-            (bundle.program(argv[0], self._container.exists), *argv[1:]) if bundle else argv,
+            through(self.task.shell, argv),
             environment=environment(self.task, self.spec, self._image, self.budget, self._folders, bundle, room),
             workdir=self.task.start_dir,
             log=log,

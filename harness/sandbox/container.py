@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import tarfile
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import docker.errors
 from docker.types import Healthcheck, LogConfig
@@ -12,11 +14,14 @@ from taskgate.harness.base.errors import EngineTimeout, InfraError, StartFailed
 from taskgate.harness.engine import archive_api, classification, ownership
 from taskgate.harness.engine.client import Engine, Image
 from taskgate.harness.runtime.delivery import Delivery
+from taskgate.harness.sandbox.progress import Activity
 from taskgate.harness.sandbox.shell import Result, Shell, ShellDied, ShellStuck
 from taskgate.harness.tasks.task import Task
 
 READY_SECONDS = 20.0
 SHELL = ("/bin/sh",)
+# As many as the kernel follows.
+LINKS = 40
 # What an engine opens by itself, outside of the container, before it starts one.
 OPENED = ("/etc/passwd", "/etc/group")
 # Has the kernel killed a process because memory ran out? Status 0: at the container's own limit; 1: because the host
@@ -77,7 +82,7 @@ class Container:
                 mem_limit=task.limits.memory,
                 nano_cpus=round(task.limits.cpus * 1e9) if task.limits.cpus else None,
                 pids_limit=task.limits.pids,
-                security_opt=["no-new-privileges"],
+                security_opt=["no-new-privileges"] if task.privileges == "no-new" else None,
                 # What the image prints goes to the attached stream only: nothing on the host's disk.
                 log_config=LogConfig(type="none"),
             )
@@ -136,10 +141,54 @@ class Container:
         if self._shell:
             self._shell.call_when_slow(at, call)
 
-    def run(self, script: str, *args: str, seconds: float, shown: str | None = None) -> Result:
+    def run(
+        self,
+        script: str,
+        *args: str,
+        seconds: float,
+        shown: str | None = None,
+        more: Callable[[], float] | None = None,
+    ) -> Result:
         """Run a command in its shell. Raises ShellDied, ShellStuck, InfraError."""
         assert self._shell is not None, "the container was not started"
-        return self._shell.run(script, *args, seconds=seconds, shown=shown)
+        return self._shell.run(script, *args, seconds=seconds, shown=shown, more=more)
+
+    def activity(self) -> Activity | None:
+        """What its processes have used so far, by the engine's account; None where the engine doesn't know."""
+        api: Any = self._engine.api
+        url, once = api._url("/containers/{0}/stats", self.id), {"stream": 0, "one-shot": 1}
+        try:
+            with classification.translated("asking what a container uses"):
+                stats = api._result(api._get(url, params=once), True)
+            cpu = int(stats["cpu_stats"]["cpu_usage"]["total_usage"])
+            blocks = (stats.get("blkio_stats") or {}).get("io_service_bytes_recursive") or ()
+            return Activity(cpu, sum(int(row["value"]) for row in blocks if str(row.get("op")).lower() == "read"))
+        except (InfraError, KeyError, TypeError, ValueError):
+            return None
+
+    def target(self, path: str) -> str | None:
+        """Where `path` leads, all links followed; None where nothing is. Through the archive API. Raises InfraError."""
+        for _ in range(LINKS):
+            about = archive_api.stat(self._engine.api, self.id, path)
+            if about is None:
+                return None
+            if not int(about["mode"]) & archive_api.LINK:
+                return path
+            path = str(about["linkTarget"])
+        return None
+
+    def head(self, path: str, size: int) -> bytes:
+        """The first `size` bytes of a regular file, links followed; none of anything else. Raises InfraError."""
+        place = self.target(path)
+        if place is None:
+            return b""
+        try:
+            with archive_api.tar(self._engine.api, self.id, place) as tar:
+                member = tar.next()
+                file = tar.extractfile(member) if member and member.isreg() else None
+                return file.read(size) if file else b""
+        except (FileNotFoundError, tarfile.TarError):
+            return b""
 
     def exists(self, path: str) -> bool:
         """Is there anything at `path`? Through the archive API."""

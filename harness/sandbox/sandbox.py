@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from collections.abc import Callable
 from functools import cached_property
@@ -14,14 +15,18 @@ from taskgate.harness.engine.client import Engine, Image
 from taskgate.harness.engine.registries.registry_lookup import RegistryLookup
 from taskgate.harness.runtime.delivery import Delivery
 from taskgate.harness.sandbox import environment
+from taskgate.harness.sandbox.agent_command import through_text
 from taskgate.harness.sandbox.container import SHELL, Container
 from taskgate.harness.sandbox.isolation.prover import Prover
 from taskgate.harness.sandbox.pause import Pauses
+from taskgate.harness.sandbox.progress import PATIENCE, Progress
 from taskgate.harness.sandbox.shell import Result, ShellDied, ShellStuck
 from taskgate.harness.tasks.task import Task
 
 # The exit status of what SIGKILL ended.
 KILLED = 137
+# What follows `--` is the command's; the variables stand before it.
+ENTER = 'cd "$1" || exit; shift; while [ "$1" != -- ]; do export "$1"; shift; done; shift; '
 
 
 def slow_after(seconds: float) -> float:
@@ -32,12 +37,13 @@ def slow_after(seconds: float) -> float:
 class CheckStopped(Exception):
     """A command was stopped, or ended its container: the check that ran it has failed.
 
-    `needs_confirmation`: a busy host may be the reason as well.
+    `needs_confirmation`: a busy host may be the reason as well. `busy`: the command made progress to the end, which is
+    worth a warning only.
     """
 
-    def __init__(self, reason: str, result: Result, *, needs_confirmation: bool = False) -> None:
+    def __init__(self, reason: str, result: Result, *, needs_confirmation: bool = False, busy: bool = False) -> None:
         super().__init__(reason)
-        self.result, self.needs_confirmation = result, needs_confirmation
+        self.result, self.needs_confirmation, self.busy = result, needs_confirmation, busy
 
 
 class Sandbox:
@@ -186,19 +192,32 @@ class Sandbox:
         if self._container and self._on_slow and self._deadline:
             self._container.call_when_slow(self._deadline - self._seconds + slow_after(self._seconds), self._on_slow)
 
-    def sh(self, script: str, *args: str, shown: str | None = None) -> Result:
+    def sh(
+        self,
+        script: str,
+        *args: str,
+        shown: str | None = None,
+        patient: bool = False,
+        within: float | None = None,
+    ) -> Result:
         """Run a POSIX sh script with `args` as `$1…`, as the agent's user, in `/`, without stdin.
 
         Values that come from a manifest or an image belong into `args`, never into `script`.
         `shown` is how the evidence puts it, where the script is longer than a reader wants.
-        A check need not care for its deadline: what is stopped there counts as its failure.
+        A check need not care for its deadline: what is stopped there counts as its failure. A `patient` check's command
+        gets more time as long as it makes progress. After `within` seconds a command is ended, and its result so far
+        returned.
         """
         self.start()
         assert self._container is not None
         left = self._seconds if self._deadline is None else max(0.1, self._deadline - time.monotonic())
+        seconds = left if within is None else min(left, within)
         begun = time.monotonic()
+        until = (self._deadline or begun + self._seconds) + (PATIENCE - 1) * self._seconds
+        progress = Progress(self._container.activity, until) if patient else None
         try:
-            self.last = result = self._container.run(script, *args, seconds=left, shown=shown)
+            more = progress.more if progress else None
+            self.last = result = self._container.run(script, *args, seconds=seconds, shown=shown, more=more)
         except ShellDied as died:
             how, outside = self._container.exit_reason()
             self._discard()
@@ -214,11 +233,49 @@ class Sandbox:
             raise CheckStopped(
                 "hung so that not even its shell answered", self.last, needs_confirmation=True
             ) from stuck
-        if result.stopped:
-            timed_out = result.stopped.startswith("timed out")
-            reason = f"timed out after {self._seconds:g} s" if timed_out else result.stopped
-            raise CheckStopped(reason, result, needs_confirmation=timed_out)
+        if result.stopped and within is None:
+            raise self._stop(result, progress)
         return result
+
+    def _stop(self, result: Result, progress: Progress | None) -> CheckStopped:
+        """What it means that a command had to be ended."""
+        assert result.stopped
+        if not result.stopped.startswith("timed out"):
+            return CheckStopped(result.stopped, result)
+        if progress and progress.busy:
+            return CheckStopped(
+                f"{result.command[:200]}: still at work after {result.seconds:.0f} s: the repository is large, or the "
+                "disk slow",
+                result,
+                busy=True,
+            )
+        still = " and made no progress" if progress else ""
+        return CheckStopped(f"timed out after {self._seconds:g} s{still}", result, needs_confirmation=True)
+
+    def as_agent(self, script: str, *args: str, where: str | None = None, shown: str | None = None) -> Result:
+        """Run a script as `sh` does, but as the agent runs: in the work directory (or `where`), with the agent's own
+        variables, and by the task's shell where it names one."""
+        argv = list(args)
+        if self.task.shell:
+            text = f"{shlex.join(['set', '--', *args])}\n{script}"
+            script, argv = '"$@"', list(through_text(self.task.shell, text))
+        variables = [f"{name}={value}" for name, value in self.agent_environment.items()]
+        return self.sh(ENTER + script, where or self.task.start_dir, *variables, "--", *argv, shown=shown)
+
+    def target(self, path: str) -> str | None:
+        """Where `path` leads, links followed; None where nothing is. Without any help of the image's programs."""
+        self.start()
+        assert self._container is not None
+        # A loop of links is an error to the engine.
+        with contextlib.suppress(InfraError):
+            return self._container.target(path)
+        return None
+
+    def head(self, path: str, size: int = 1 << 16) -> bytes:
+        """The first bytes of a file, links followed; none where there is no file."""
+        self.start()
+        assert self._container is not None
+        return self._container.head(path, size)
 
     def exists(self, path: str) -> bool:
         """Is there anything at `path`? Without any help of the image's programs."""

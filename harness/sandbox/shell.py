@@ -109,10 +109,18 @@ class Shell:
         if self._collect(0, kept, deadline) is None:
             raise ShellStuck(kept.text() + self.stderr.text())
 
-    def run(self, script: str, *args: str, seconds: float, shown: str | None = None) -> Result:
+    def run(
+        self,
+        script: str,
+        *args: str,
+        seconds: float,
+        shown: str | None = None,
+        more: Callable[[], float] | None = None,
+    ) -> Result:
         """Run `script` with `args` as `$1…`; `shown` is how a reader is told of it.
 
-        After `seconds` its processes are killed and `stopped` says so. Raises ShellDied, ShellStuck, InfraError.
+        After `seconds`, and as many as `more` grants when they have passed, its processes are killed and `stopped`
+        says so. Raises ShellDied, ShellStuck, InfraError.
         """
         if any("\0" in text for text in (script, *args)):
             raise ValueError("a shell command can't hold a NUL byte")
@@ -121,6 +129,8 @@ class Shell:
         command = shown or (shlex.join(["sh", "-c", script.strip(), "sh", *args]) if args else script.strip())
         self._send(shlex.join(["tg", str(number), script, *args]) + "\n")
         code, stopped = self._collect(number, kept, begun + seconds), None
+        while code is None and more and kept.size <= FLOOD_BYTES and (extra := more()):
+            code = self._collect(number, kept, time.monotonic() + extra)
         if code is None:
             flood = kept.size > FLOOD_BYTES
             stopped = f"printed more than {FLOOD_BYTES >> 20} MiB" if flood else f"timed out after {seconds:g} s"

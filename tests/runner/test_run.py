@@ -534,7 +534,7 @@ def test_an_agent_that_is_not_there(run: Run, image: str) -> None:
     # The manifest's own is looked for by the gate.
     ran = run(manifest(image, "good-1").replace("[agent_run]", "[no-such-agent]"))
     assert ran.told() == {"good-1": "SKIP (validation failed)"}
-    assert "agent_start: the agent's program no-such-agent is not there" in ran.output
+    assert "agent_start: the agent's program no-such-agent is not on PATH" in ran.output
 
 
 def test_a_run_with_other_settings_that_is_killed_at_once(run: Run, image: str, client: Any) -> None:
