@@ -53,9 +53,16 @@ def scripts(task: Task) -> list[str]:
     begun: list[str] = []
     real_run, real_one = Shell.run, Judgement._judge
 
-    def run(self: Shell, script: str, *args: str, seconds: float, shown: str | None = None) -> Result:
+    def run(
+        self: Shell,
+        script: str,
+        *args: str,
+        seconds: float,
+        shown: str | None = None,
+        more: Callable[[], float] | None = None,
+    ) -> Result:
         found.setdefault(begun[-1], []).append(f"sh -c {shlex.join([script, 'sh', *args])}")
-        return real_run(self, script, *args, seconds=seconds, shown=shown)
+        return real_run(self, script, *args, seconds=seconds, shown=shown, more=more)
 
     def one(self: Judgement, check: registry.Check) -> None:
         begun.append(check.name)
