@@ -22,9 +22,13 @@ def write(
     out: Path,
     skip_list: str,
     html: str | None,
+    first: list[str] | None = None,
 ) -> None:
-    """Write it. `agentless`: tasks without an agent, whose agent_start was therefore skipped."""
+    """Write it. `agentless`: tasks without an agent, whose agent_start was therefore skipped. `first`: lines that a
+    reader must see before anything else."""
     terminal.section("taskgate", sep="=", bold=True)
+    for line in first or ():
+        terminal.write_line(escape.line(line, 1000), red=True, bold=True)
     counts = tally.counts
     cached = sum(record.cached for record in tally.records.values())
     parts = [f"{number} {verdict}" for verdict, number in counts.items() if number or verdict == "healthy"]

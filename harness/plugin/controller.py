@@ -19,7 +19,7 @@ from taskgate.harness.base.out_files import CACHE, JOURNAL, VERDICTS
 from taskgate.harness.base.redaction import masked
 from taskgate.harness.engine import ownership
 from taskgate.harness.engine.client import Engine
-from taskgate.harness.gate import skip_list_sync
+from taskgate.harness.gate import population, skip_list_sync
 from taskgate.harness.gate.cache import VerdictCache
 from taskgate.harness.gate.judge import new_record
 from taskgate.harness.gate.skip_list import open_skip_list
@@ -49,6 +49,7 @@ class Controller:
         self._begun = False
         self._other_failed = False
         self._trouble: list[str] = []
+        self._common_failures: list[population.CommonFailure] = []
         self._workers = Workers(config, id_of_case)
         config.pluginmanager.register(self._workers, "taskgate-workers")
         config.pluginmanager.register(
@@ -174,6 +175,7 @@ class Controller:
         # A run that was refused before it began has seen nothing and must overwrite nothing.
         if not self.tally.scope and not self.tally.records:
             return
+        self._common_failures = population.common_failures(self.tally.records.values(), self.settings.tasks, self.skips)
         if not self.settings.replay:
             if not self.settings.cluster:
                 self._reap(self.session)
@@ -185,8 +187,10 @@ class Controller:
     def _write(self) -> None:
         with self._telling():
             verdicts.write(self.settings.out / VERDICTS, self.tally)
-        with self._telling():
-            skip_list_sync.update(self._skip_list, self.tally, self.session, before=self.skips)
+        # What is probably not the images' fault is not listed.
+        if not self._distrusted:
+            with self._telling():
+                skip_list_sync.update(self._skip_list, self.tally, self.session, before=self.skips)
         with self._telling():
             self._cache.compact(len(self.settings.tasks))
 
@@ -201,6 +205,11 @@ class Controller:
             session.exitstatus = NO_VERDICT
             return None
 
+    @property
+    def _distrusted(self) -> bool:
+        """Did nearly all images fail alike, and has nobody said that this is their fault?"""
+        return bool(self._common_failures) and not self.settings.trust_common_failures
+
     def _status(self, status: int) -> int:
         """The gate's exit status; pytest's own for what pytest itself complains of, Ctrl-C among them."""
         stopped = self._config.getvalue("maxfail") or self._workers.none_left
@@ -208,7 +217,7 @@ class Controller:
             stopped and status == pytest.ExitCode.INTERRUPTED
         ):
             return status
-        if self._trouble or self.tally.missing:
+        if self._trouble or self.tally.missing or self._distrusted:
             return NO_VERDICT
         counts = self.tally.counts
         too_many = not self.settings.accepts(counts["broken"], counts["broken"] + counts["healthy"])
@@ -225,6 +234,7 @@ class Controller:
             out=self.settings.out,
             skip_list=self.settings.skip_list,
             html=getattr(self._config.option, "htmlpath", None),
+            first=population.banner(self._common_failures, trusted=self.settings.trust_common_failures),
         )
         for text in self._trouble:
             terminalreporter.write_line(f"taskgate: {escape.message(text)}", red=True)

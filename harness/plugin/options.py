@@ -55,6 +55,11 @@ def add(parser: pytest.Parser) -> None:
     )
     group.addoption("--replay", metavar="OUT", help="judge nothing: report on the verdicts that this folder holds")
     group.addoption("--max-broken", metavar="N|P%", default="0", help="so many broken images are accepted (default: 0)")
+    group.addoption(
+        "--trust-common-failures",
+        action="store_true",
+        help="list images as broken even if nearly all of them fail alike (default: exit 10 and list nothing)",
+    )
     group.addoption("--shard", metavar="I/N", help="judge only the I-th of N parts, I from 1 to N")
     group.addoption(
         "--balance",
@@ -106,6 +111,7 @@ class Settings:
     check_folders: tuple[Path, ...] = ()
     cluster: str | None = None
     insecure_cluster: bool = False
+    trust_common_failures: bool = False
 
     def accepts(self, broken: int, judged: int) -> bool:
         """Are so many broken ones within `--max-broken`?"""
@@ -143,6 +149,7 @@ def parse(config: pytest.Config, given: list[Task] | None = None) -> Settings:
         check_folders=tuple(folders),
         cluster=option.cluster,
         insecure_cluster=option.insecure_cluster,
+        trust_common_failures=option.trust_common_failures,
     )
 
 
