@@ -10,7 +10,7 @@ from taskgate.harness.base import escape
 from taskgate.harness.base.exit_codes import BROKEN, NO_VERDICT, OK
 from taskgate.harness.base.out_files import VERDICTS
 from taskgate.harness.engine import ownership
-from taskgate.harness.gate import merge, skip_list_sync
+from taskgate.harness.gate import merge, population, skip_list_sync
 from taskgate.harness.gate.skip_list import open_skip_list
 from taskgate.harness.gate.verdict import Verdict
 from taskgate.harness.plugin import options
@@ -28,6 +28,11 @@ def add(commands: Any) -> None:
     parser.add_argument("--format", metavar="NAME", help="what kind of task set it is, where that can't be seen")
     parser.add_argument("--out", metavar="DIR", required=True, help="where verdicts, journal and cache go")
     parser.add_argument("--skip-list", metavar="FILE|URL", help="add what is broken, take out what is sound")
+    parser.add_argument(
+        "--trust-common-failures",
+        action="store_true",
+        help="list images as broken even if nearly all of them fail alike",
+    )
     parser.add_argument("--max-broken", metavar="N|P%", default="0", help="so many broken images are accepted")
     parser.set_defaults(run=run)
 
@@ -41,10 +46,16 @@ def run(given: argparse.Namespace) -> int:
     merged = merge.merge(parts, tasks)
     tally = merged.tally
     merged_files.write(parts, out, tally, run_id)
-    if given.skip_list:
-        skip_list_sync.update(open_skip_list(given.skip_list), tally, run_id)
+    skip_list = open_skip_list(given.skip_list) if given.skip_list else None
+    listed = skip_list.read() if skip_list else {}
+    common = population.common_failures(tally.records.values(), {task.id: task for task in tasks}, listed)
+    trusted = not common or given.trust_common_failures
+    if skip_list and trusted:
+        skip_list_sync.update(skip_list, tally, run_id)
     github.write(tally)
     counts = tally.counts
+    for line in population.banner(common, trusted=given.trust_common_failures):
+        print(escape.line(line, 1000))
     print(f"{len(tasks)} images: {', '.join(f'{number} {verdict}' for verdict, number in counts.items())}")
     for check, reason, ids in tally.grouped(Verdict.BROKEN):
         print(f"  {len(ids):>5}  {escape.line(f'{check}: {reason}')}")
@@ -52,7 +63,7 @@ def run(given: argparse.Namespace) -> int:
     _told("judged twice", [f"{task} ({', '.join(parts)})" for task, parts in merged.twice.items()])
     _told("not in the manifest", merged.strange)
     print(f"verdicts:  {out / VERDICTS}")
-    if not merged.whole:
+    if not merged.whole or not trusted:
         return NO_VERDICT
     return OK if options.accepts(limit, counts["broken"], counts["broken"] + counts["healthy"]) else BROKEN
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from taskgate.harness.base import files
+from taskgate.harness.base import escape, files
 from taskgate.harness.base.errors import UsageError
 from taskgate.harness.base.exit_codes import BROKEN, INTERRUPTED, NO_VERDICT, OK
 from taskgate.harness.base.out_files import CACHE, MANIFEST, RUN
@@ -24,6 +24,7 @@ from taskgate.harness.base.redaction import masked
 from taskgate.harness.engine import ownership
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.engine.discovery import find_engine
+from taskgate.harness.gate import population
 from taskgate.harness.gate.cache import VerdictCache, parse_age
 from taskgate.harness.gate.gate import Gate
 from taskgate.harness.gate.known_verdicts import KnownVerdicts
@@ -86,6 +87,11 @@ def add(commands: Any) -> None:
     parser.add_argument("--preflight", metavar="DIR", default="results/preflight", help="where the gate's cache is")
     parser.add_argument("--max-age", metavar="AGE", default="30d", help="cached verdicts hold so long")
     parser.add_argument("--recheck", action="store_true", help="ignore cached verdicts and the skip list")
+    parser.add_argument(
+        "--trust-common-failures",
+        action="store_true",
+        help="list images as broken even if nearly all of them fail alike",
+    )
     parser.add_argument("--check-path", metavar="DIR", action="append", default=[], help="checks of your own")
     parser.add_argument("--docker-host", metavar="URL", action="append", default=[], help="the engine (repeatable)")
     parser.set_defaults(run=run)
@@ -124,6 +130,7 @@ def run(given: argparse.Namespace) -> int:
             list(tasks.values()), spec, results,
             session=session, stations=stations, jobs=given.jobs, cache=cache, skip_list=skip_list,
             stopping=stopping, keep_failed=given.keep_failed, redo=given.redo,
+            trust_common_failures=given.trust_common_failures,
         )  # fmt: skip
         report = RunReport(len(tasks), spec)
         with _interruptible(stopping, stations, session, report):
@@ -135,11 +142,14 @@ def run(given: argparse.Namespace) -> int:
                 for station in stations:
                     station.close()
         cache.compact(len(tasks))
+    for line in population.banner(made.common_failures, trusted=given.trust_common_failures):
+        report.say(escape.line(line, 1000))
     report.summary(given.out)
     counts = report.counts()
     if stopping.is_set():
         return INTERRUPTED
-    if counts[runner.INFRA] or counts[runner.SKIP_INCOMPATIBLE]:
+    distrusted = made.common_failures and not given.trust_common_failures
+    if distrusted or counts[runner.INFRA] or counts[runner.SKIP_INCOMPATIBLE]:
         return NO_VERDICT
     return BROKEN if counts[runner.FAILED] else OK
 

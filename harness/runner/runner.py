@@ -28,6 +28,7 @@ from taskgate.harness.engine.client import Engine
 from taskgate.harness.gate import skip_list_sync
 from taskgate.harness.gate.cache import VerdictCache
 from taskgate.harness.gate.gate import Gate
+from taskgate.harness.gate.population import CommonFailure, common_failures
 from taskgate.harness.gate.skip_entry import Entry
 from taskgate.harness.gate.skip_list import SkipList
 from taskgate.harness.gate.verdict import Record, Verdict
@@ -95,10 +96,15 @@ class Runner:
         stopping: threading.Event,
         keep_failed: bool = False,
         redo: bool = False,
+        trust_common_failures: bool = False,
     ) -> None:
         self._tasks, self._spec, self._results, self._session = tasks, spec, results, session
         self._stations, self._jobs, self._cache, self._skip_list = stations, jobs, cache, skip_list
         self._stopping, self._keep_failed, self._redo = stopping, keep_failed, redo
+        self._trust_common_failures = trust_common_failures
+        # What nearly all images fail in alike; known once the run is over.
+        self.common_failures: list[CommonFailure] = []
+        self._judged: dict[str, Record] = {}
         self._journal = Lines(results.out / JOURNAL)
         self._writing = threading.Lock()
         self._left: queue.SimpleQueue[Task] = queue.SimpleQueue()
@@ -128,6 +134,7 @@ class Runner:
                 self._stopping.set()
             else:
                 yield told
+        self._list_broken()
         if trouble:
             raise trouble
 
@@ -305,11 +312,19 @@ class Runner:
         entry = gate.skips.get(record.task_id)
         with self._writing:
             self._cache.put(record)
-            if record.verdict is Verdict.BROKEN:
-                self._skip_list.update([Entry.of(record, self._session)], [])
-            elif record.verdict is Verdict.HEALTHY and entry and not entry.by_hand:
+            self._judged[record.task_id] = record
+            if record.verdict is Verdict.HEALTHY and entry and not entry.by_hand:
                 sound = skip_list_sync.cleared(record, entry)
                 self._skip_list.update([], [sound] if sound else [])
+
+    def _list_broken(self) -> None:
+        """At the end: what nearly all images fail in alike is not listed. Raises InfraError, SkipListError."""
+        tasks = {task.id: task for task in self._tasks}
+        self.common_failures = common_failures(self._judged.values(), tasks)
+        judged = [record for task in self._tasks if (record := self._judged.get(task.id))]
+        broken = [record for record in judged if record.verdict is Verdict.BROKEN]
+        if broken and (self._trust_common_failures or not self.common_failures):
+            self._skip_list.update([Entry.of(record, self._session) for record in broken], [])
 
     def _note(self, ended: Ended) -> None:
         line = {

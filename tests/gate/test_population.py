@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,9 @@ from taskgate.harness.gate import population
 from taskgate.harness.gate.population import common_failures, normalized
 from taskgate.harness.gate.verdict import Outcome, Record, Verdict, finding
 from taskgate.harness.tasks.task import Agent, Task
+from tests import running
 from tests.conftest import Gate
+from tests.running import TASKGATE
 
 GLIBC = "the agent's command ends with status 1: version `GLIBC_2.38' not found"
 
@@ -180,7 +184,37 @@ def test_a_run_in_which_all_fail_alike(gate: Gate, three: list[str], sound: str)
     assert gate(text).status == 1
 
 
+def test_a_merge_in_which_all_fail_alike(gate: Gate, three: list[str], tmp_path: Path) -> None:
+    """No shard of one image can know; the whole does."""
+    rows = "".join(f"- {{id: t{number}, image: '{image}'}}\n" for number, image in enumerate(three))
+    text = f"version: 1\ndefaults: {{pull: never}}\ntasks:\n{rows}"
+    for number in range(1, 4):
+        gate(text, f"--shard={number}/3", f"--out=part{number}", "--skip-list=parts.txt")
+
+    def merge(*args: str) -> subprocess.CompletedProcess[str]:
+        command = [*TASKGATE, "merge", "part1", "part2", "part3", "--images=m.yaml", "--out=all", "--skip-list=all.txt"]
+        return subprocess.run([*command, *args], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
+
+    done = merge()
+    assert done.returncode == 10 and done.stdout.startswith("PROBABLY A MISTAKE IN THE MANIFEST"), done
+    assert not (tmp_path / "all.txt").exists()
+    assert merge("--trust-common-failures").returncode == 1
+    assert (tmp_path / "all.txt").read_text().splitlines()[1::2] == ["t0", "t1", "t2"]
+
+
 def test_a_run_in_which_two_fail_alike(gate: Gate, three: list[str]) -> None:
     rows = "".join(f"- {{id: t{number}, image: '{image}'}}\n" for number, image in enumerate(three[:2]))
     run = gate(f"version: 1\ndefaults: {{pull: never}}\ntasks:\n{rows}")
     assert run.status == 1 and run.listed == {"t0", "t1"}, run.output
+
+
+def test_a_run_of_agents_in_which_all_fail_alike(three: list[str], tmp_path: Path) -> None:
+    rows = "".join(f"- {{id: t{number}, image: '{image}'}}\n" for number, image in enumerate(three))
+    text = f"version: 1\ndefaults: {{pull: never, agent: {{run: ['true']}}}}\ntasks:\n{rows}"
+    run = running.Run(tmp_path)
+    listed = tmp_path / "list.txt"
+    ran = run(text, f"--skip-list={listed}")
+    assert ran.status == 10 and "PROBABLY A MISTAKE IN THE MANIFEST: `repo_path`" in ran.output, ran.output
+    assert not listed.exists()
+    run(text, f"--skip-list={listed}", "--trust-common-failures")
+    assert listed.read_text().splitlines()[1::2] == ["t0", "t1", "t2"]
