@@ -12,7 +12,7 @@ def required(sandbox: Sandbox) -> Iterator[str]:
 
     Install what is missing, or take it out of `require` in the manifest.
     """
-    need, where = sandbox.task.require, sandbox.task.start_dir
+    need, where = sandbox.task.require, sandbox.start_dir
     if not (need.commands or need.files or need.modules):
         yield Skip("the manifest requires nothing")
         return

@@ -11,7 +11,7 @@ def workdir(sandbox: Sandbox) -> Iterator[str]:
 
     Create it and give it to the agent's user (`RUN chown -R USER DIR`), or correct `workdir` or `repo_path`.
     """
-    path = sandbox.task.start_dir
+    path = sandbox.start_dir
     if sandbox.sh('[ -e "$1" ] || [ -L "$1" ]', path).code:
         yield f"{path} does not exist"
     elif sandbox.sh('[ -d "$1" ]', path).code:

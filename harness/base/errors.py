@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -17,11 +18,19 @@ class UsageError(TaskgateError):
     """What the user gave can't be used. `str()` names the file, line and field as far as they are known."""
 
     def __init__(
-        self, problem: str, *, file: str | None = None, line: int | None = None, field: str | None = None
+        self,
+        problem: str,
+        *,
+        file: str | None = None,
+        line: int | None = None,
+        field: str | None = None,
+        others: Sequence[str] = (),
     ) -> None:
+        """`others`: further mistakes, a line each."""
         self.problem, self.file, self.line, self.field = problem, file, line, field
         place = ":".join(str(part) for part in (file, line) if part is not None)
-        super().__init__(": ".join(part for part in (place, field, problem) if part))
+        first = ": ".join(part for part in (place, field, problem) if part)
+        super().__init__("\n".join((first, *others)))
 
 
 class ManifestError(UsageError):

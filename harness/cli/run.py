@@ -39,7 +39,8 @@ from taskgate.harness.runtime import sources
 from taskgate.harness.sandbox.isolation.endpoint import Endpoint
 from taskgate.harness.sandbox.isolation.prover import Prover
 from taskgate.harness.tasks import manifest, manifest_dump, shards
-from taskgate.harness.tasks.task import VARIABLE, Agent, Budget, Task
+from taskgate.harness.tasks.task import Agent, Budget, Task
+from taskgate.harness.tasks.values import VARIABLE
 from taskgate.reports.run import RunReport
 
 SECRET_CHARACTERS = 4

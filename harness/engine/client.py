@@ -40,13 +40,17 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What the engine says of an image it has. `digest` is its content-addressed id, `sha256:…`."""
+    """What the engine says of an image it has.
+
+    `digest` is its content-addressed id, `sha256:…`; `workdir` its WORKDIR, empty where it sets none.
+    """
 
     digest: str
     platform: str
     user: str
     env: Mapping[str, str]
     healthcheck: bool
+    workdir: str = ""
 
 
 class _Client(docker.APIClient):
@@ -180,6 +184,7 @@ class Engine:
             user=config.get("User") or "",
             env=env,
             healthcheck=bool(config.get("Healthcheck")),
+            workdir=config.get("WorkingDir") or "",
         )
 
     def _pull(self, reference: str, wanted: str) -> None:

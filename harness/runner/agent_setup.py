@@ -70,11 +70,11 @@ def environment(
     return {**of_agent(image, task, bundle), **told, **room, **spec.env, **spec.secrets}
 
 
-def described(task: Task, budget: Budget, folders: Folders) -> dict[str, Any]:
+def described(task: Task, image: Image, budget: Budget, folders: Folders) -> dict[str, Any]:
     """The task as a server or a driver is told of it."""
     return {
         "task_id": task.id,
-        "workdir": task.start_dir,
+        "workdir": task.start_dir(image.workdir),
         "repo_path": task.repo_path,
         "base_commit": task.base_commit,
         "submission": folders.submission,

@@ -263,7 +263,7 @@ class Attempt:
 
     def _hand_over(self, client: Client, log: LogFile) -> None:
         """One POST, or the driver's work."""
-        task = described(self.task, self.budget, self._folders)
+        task = described(self.task, self._image, self.budget, self._folders)
         if self.spec.driver:
             status = drive(
                 self.spec.driver,
@@ -301,7 +301,7 @@ class Attempt:
             self._container,
             through(self.task.shell, argv),
             environment=environment(self.task, self.spec, self._image, self.budget, self._folders, bundle, room),
-            workdir=self.task.start_dir,
+            workdir=self.task.start_dir(self._image.workdir),
             log=log,
         )
 

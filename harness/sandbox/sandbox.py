@@ -131,6 +131,11 @@ class Sandbox:
         """The agent's user: the manifest's, else the image's; `` is root."""
         return self.task.user or self.image.user
 
+    @property
+    def start_dir(self) -> str:
+        """The absolute path of the directory where the agent starts."""
+        return self.task.start_dir(self.image.workdir)
+
     def start(self) -> None:
         """Start the container if it isn't. Raises StartFailed (again, if it did before) or InfraError."""
         if self._failure:

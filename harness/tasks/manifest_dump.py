@@ -1,4 +1,4 @@
-"""Tasks as a manifest: the inverse of harness/manifest.py."""
+"""Tasks as a manifest: the inverse of manifest.py."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ from typing import Any
 
 import yaml
 
-from taskgate.harness.tasks.manifest import VERSION
+from taskgate.harness.tasks.model import TASK_ONLY, VERSION, defaults_of
 from taskgate.harness.tasks.task import Task
 
 Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def dump(tasks: list[Task]) -> str:
-    """A YAML manifest that loads as `tasks`. What most of them share stands in the defaults."""
+    """A YAML manifest that loads as `tasks`. What all of them share is in the defaults."""
     bare = Task(id="", image="")
     rows = [_row(task, bare) for task in tasks]
     shared = {
         name: value
         for name, value in (rows[0].items() if rows else ())
-        # A mapping of checks is merged with the defaults', so it stays with its task.
-        if name not in ("id", "image", "base_commit", "checks")
-        and all(row.get(name, _MISSING) == value for row in rows)
+        if name not in TASK_ONLY and all(row.get(name, _MISSING) == value for row in rows)
     }
     document = {
         "version": int(VERSION),
@@ -37,7 +35,7 @@ _MISSING = object()
 
 
 def _row(task: Task, bare: Task) -> dict[str, Any]:
-    """A task's fields as the manifest has them, without those that say nothing new."""
+    """A task's fields as the manifest has them, without those that hold their default."""
     row: dict[str, Any] = {}
     for field in dataclasses.fields(Task):
         value = getattr(task, field.name)
@@ -48,9 +46,9 @@ def _row(task: Task, bare: Task) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        default = {field.name: field.default for field in dataclasses.fields(value)}
-        told = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        return {name: _plain(one) for name, one in told.items() if one != default[name]}
+        known = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        defaults = defaults_of(type(value))
+        return {name: _plain(inner) for name, inner in known.items() if inner != defaults.get(name, _MISSING)}
     if isinstance(value, tuple):
         return list(value)
     return dict(value) if isinstance(value, dict) else value

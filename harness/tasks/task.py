@@ -1,74 +1,104 @@
-"""A task: one line of the manifest, with the defaults filled in."""
+"""A task: one line of the manifest, with the defaults filled in.
+
+The dataclasses are the manifest's model: the loader, the JSON Schema and the reference come from their annotations. A
+description says what a field is for; `examples` are values as they are written in YAML.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import MISSING, dataclass, field, fields
+from functools import partial
+from typing import Annotated, Any, ClassVar
+
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 from taskgate.harness.engine.image_request import ImageRequest
-from taskgate.harness.tasks.runtime_spec import Runtime
+from taskgate.harness.tasks import values
+from taskgate.harness.tasks.agent_spec import Agent, AgentField
+from taskgate.harness.tasks.runtime_spec import Runtime, RuntimeField
+from taskgate.harness.tasks.values import Form, Part
 
-# The name of an environment variable.
-VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+__all__ = ["Agent", "Budget", "Limits", "Require", "Runtime", "Task"]
 
-
+PULLS = ("missing", "always", "never")
+LEVELS = ("fail", "warn", "off")
 # no-new: setuid programs such as sudo gain nothing; default: as the engine starts containers.
 PRIVILEGES = ("no-new", "default")
-
-
-@dataclass(frozen=True, slots=True)
-class Agent:
-    """What agent_start proves, and what a run starts.
-
-    At most one of `module` (imported), `command` (an argv, run) and `server` (an argv that serves HTTP on `port`, ready
-    once `health` answers, given its task by a POST to `post`) is set. `run` is the argv that works on a task, whose id
-    is added at the end; without it, a module is run as `python -m`. `probe` is an argv, such as `agent_run --version`,
-    that ends with status 0 where the agent can start.
-    """
-
-    module: str | None = None
-    command: tuple[str, ...] | None = None
-    server: tuple[str, ...] | None = None
-    port: int = 8000
-    health: str = "/health"
-    post: str = "/run"
-    run: tuple[str, ...] | None = None
-    probe: tuple[str, ...] | None = None
+# Fields that have no bearing on a verdict: how an agent spends its time, and the runtime, whose digest says more.
+UNJUDGED = ("id", "pull", "runtime", "budget", "submission")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a container may take: processors, bytes of `memory` and of `disk` (None: no limit), processes."""
 
-    cpus: float | None = None
-    memory: int = 4 << 30
-    pids: int = 1024
-    disk: int | None = None
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    cpus: Annotated[values.Cpus | None, Field(description="Processors; null: no limit.", examples=[2])] = None
+    memory: Annotated[values.Size, Field(description="Memory.", examples=["8g"])] = 4 << 30
+    pids: Annotated[values.Count, Field(description="Processes and threads.", examples=[512])] = 1024
+    disk: Annotated[values.Size | None, Field(description="What it may write; null: no limit.", examples=["20g"])] = (
+        None
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
     """What an agent may spend on a task: seconds of wall-clock time, calls of its model. None: no limit."""
 
-    seconds: float | None = None
-    calls: int | None = None
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    seconds: Annotated[values.LongSeconds | None, Field(description="Wall-clock time.", examples=[1800])] = None
+    calls: Annotated[values.Count | None, Field(description="Calls of its model.", examples=[100])] = None
 
 
 @dataclass(frozen=True, slots=True)
 class Require:
     """What the check `required` looks for. Relative `files` are taken from the work directory."""
 
-    commands: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
-    modules: tuple[str, ...] = ()
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    commands: Annotated[
+        tuple[values.Text, ...], Field(description="Programs that must be on PATH.", examples=[["cargo"]])
+    ] = ()
+    files: Annotated[
+        tuple[values.Text, ...], Field(description="Files that must exist.", examples=[["src/main.rs"]])
+    ] = ()
+    modules: Annotated[
+        tuple[values.ModuleName, ...],
+        Field(description="Python modules that must import.", examples=[["numpy"]]),
+    ] = ()
 
 
-# What is not judged by: how an agent spends its time, and the runtime, whose digest says more than its origin.
-UNJUDGED = ("id", "pull", "runtime", "budget", "submission")
+Env = Annotated[
+    dict[
+        Annotated[str, Form(values.matching(values.VARIABLE, "name of an environment variable"))],
+        Annotated[str, Form(partial(values.text, empty=True))],
+    ],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "propertyNames": {"pattern": f"^{values.VARIABLE.pattern}$"},
+        }
+    ),
+]
+Checks = Annotated[
+    dict[
+        Annotated[str, values.ContextForm(values.check_name)],
+        Annotated[str, Form(values.one_of(*LEVELS))],
+    ],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": {"enum": list(LEVELS)},
+            "propertyNames": {"pattern": r"^[A-Za-z_]\w*$"},
+        }
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,33 +113,150 @@ class Task:
     `(bash, -lc)`: the agent runs through it. `privileges` is `no-new` or `default`, see PRIVILEGES.
     """
 
-    id: str
-    image: str
-    repo_path: str | None = "/workspace"
-    workdir: str | None = None
-    base_commit: str | None = None
-    setup_commits: int = 0
-    platform: str = "linux/amd64"
-    user: str | None = None
-    pull: str = "missing"
-    timeout: float = 30.0
-    agent: Agent | None = None
-    python: str | None = ">=3.9"
-    shell: tuple[str, ...] | None = None
-    privileges: str = "no-new"
-    runtime: Runtime | None = None
-    network: str = "bridge"
-    env: Mapping[str, str] = field(default_factory=dict)
-    limits: Limits = Limits()
-    budget: Budget = Budget()
-    submission: str | None = None
-    require: Require = field(default_factory=Require)
-    checks: Mapping[str, str] = field(default_factory=dict)
+    id: Annotated[
+        values.TaskId,
+        Field(
+            description="The task's id, on one line; derived from the image's name if absent.",
+            examples=["demo__one-1"],
+        ),
+    ]
+    image: Annotated[values.ImageName, Field(description="The image's name.", examples=["demo/one:1"])]
+    repo_path: Annotated[
+        values.AbsolutePath | None,
+        Field(
+            description="The git repository that the agent works on; null: there is none.",
+            examples=["/testbed"],
+        ),
+    ] = "/workspace"
+    workdir: Annotated[
+        values.AbsolutePath | None,
+        Field(
+            description="Where the agent starts; null: the image's WORKDIR, else repo_path, else /.",
+            examples=["/app"],
+        ),
+    ] = None
+    base_commit: Annotated[
+        values.Commit | None, Field(description="The commit that HEAD must be.", examples=["1a2b3c4"])
+    ] = None
+    setup_commits: Annotated[
+        values.FewCommits,
+        Field(
+            description="How many commits of the image's maker HEAD may be ahead of base_commit.",
+            examples=[1],
+        ),
+    ] = 0
+    platform: Annotated[
+        values.Platform,
+        Field(
+            description="The platform that the image must be of.",
+            examples=["linux/amd64"],
+        ),
+    ] = "linux/amd64"
+    user: Annotated[
+        values.User | None,
+        Field(
+            description="The user that the agent runs as; null: the image's USER.",
+            examples=["dev"],
+        ),
+    ] = None
+    pull: Annotated[
+        Annotated[str, Form(values.one_of(*PULLS), {"enum": list(PULLS)})],
+        Field(description="When to pull the image.", examples=["missing"]),
+    ] = "missing"
+    timeout: Annotated[values.Seconds, Field(description="Seconds that each check may take.", examples=[30])] = 30.0
+    agent: Annotated[
+        AgentField | None,
+        Field(
+            description="What must start: a Python module that is imported, a command that is run, or a server; null: "
+            "nothing.",
+            examples=[{"module": "agent"}],
+        ),
+    ] = None
+    python: Annotated[
+        values.Specifier | None,
+        Field(
+            description="The Python versions that will do (PEP 440), or the absolute path of the agent's interpreter; "
+            "null: none is needed.",
+            examples=[">=3.9"],
+        ),
+    ] = ">=3.9"
+    shell: Annotated[
+        values.Words | None,
+        Field(
+            description="A shell to which each command is added as one argument; one text is split into words. The "
+            "agent runs through it. null: the agent is started directly.",
+            examples=[["bash", "-lc"]],
+        ),
+    ] = None
+    privileges: Annotated[
+        Annotated[str, Form(values.one_of(*PRIVILEGES), {"enum": list(PRIVILEGES)})],
+        Field(
+            description="no-new: setuid programs such as sudo gain nothing; default: as the engine starts containers.",
+            examples=["no-new"],
+        ),
+    ] = "no-new"
+    runtime: Annotated[
+        RuntimeField | None,
+        Field(
+            description="Brings a Python, git and the agent into images that have none; null: brings nothing.",
+            examples=[{"agent": "./agent"}],
+        ),
+    ] = None
+    network: Annotated[
+        values.Network,
+        Field(
+            description="The container's network: bridge, none, host, or the name of a network.",
+            examples=["none"],
+        ),
+    ] = "bridge"
+    env: Annotated[
+        Env,
+        Field(
+            description="Environment variables of the agent. Secrets don't belong here: see `taskgate run --secret`.",
+            examples=[{"TZ": "UTC"}],
+        ),
+    ] = field(default_factory=dict)
+    limits: Annotated[
+        Annotated[Limits, Part()],
+        Field(description="What the container may take.", examples=[{"cpus": 2, "memory": "8g"}]),
+    ] = Limits()
+    budget: Annotated[
+        Annotated[Budget, Part()],
+        Field(
+            description="What an agent may spend on a task; `taskgate run` has options of the same names.",
+            examples=[{"seconds": 1800}],
+        ),
+    ] = Budget()
+    submission: Annotated[
+        values.Submission | None,
+        Field(
+            description="A file that the agent must leave: an absolute path, or one below $TASKGATE_OUT.",
+            examples=["submission.tar.gz"],
+        ),
+    ] = None
+    require: Annotated[
+        Annotated[Require, Part()],
+        Field(
+            description="What must be there. Relative files are taken from the work directory.",
+            examples=[{"commands": ["cargo"], "files": ["src/main.rs"]}],
+        ),
+    ] = field(default_factory=Require)
+    checks: Annotated[
+        Checks,
+        Field(
+            description="Checks by name: fail (warnings are failures too), warn (failures are warnings), off.",
+            examples=[{"git_future": "fail", "tmp": "off"}],
+        ),
+    ] = field(default_factory=dict)
 
-    @property
-    def start_dir(self) -> str:
-        """Where the agent starts: `workdir`, else the repository, else `/`."""
-        return self.workdir or self.repo_path or "/"
+    def start_dir(self, image_workdir: str = "") -> str:
+        """Where the agent starts: `workdir`, else the image's own WORKDIR, else the repository, else `/`.
+
+        `image_workdir`: as an engine tells it. BuildKit writes `/` where a Dockerfile sets none, so that it says
+        nothing.
+        """
+        own = image_workdir if image_workdir.startswith("/") and image_workdir.strip("/") else None
+        return self.workdir or own or self.repo_path or "/"
 
     @property
     def python_path(self) -> str | None:
@@ -122,8 +269,12 @@ class Task:
         return ImageRequest(self.image, self.platform, self.pull)
 
     def settings(self) -> dict[str, Any]:
-        """All that bears on the verdict."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in UNJUDGED}
+        """All that bears on the verdict, without fields that hold their default.
+
+        So a field that a later version adds changes the fingerprint of no task that doesn't use it.
+        """
+        known = ((name, getattr(self, name)) for name in _JUDGED)
+        return {name: value for name, value in known if value != _JUDGED[name]}
 
     def fingerprint(self, *more: str) -> str:
         """A short hash of `settings()` and of `more` (check versions, the runtime); equal means: judged alike."""
@@ -131,6 +282,14 @@ class Task:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def default_of(known: Any) -> Any:
+    """A dataclass field's default; MISSING where there is none."""
+    return known.default_factory() if known.default_factory is not MISSING else known.default
+
+
+_JUDGED: Mapping[str, Any] = {known.name: default_of(known) for known in fields(Task) if known.name not in UNJUDGED}
+
+
 def _plain(value: Any) -> dict[str, Any]:
     """A part of a task as JSON has it."""
-    return {field.name: getattr(value, field.name) for field in fields(value)}
+    return {known.name: getattr(value, known.name) for known in fields(value)}

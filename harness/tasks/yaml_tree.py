@@ -245,7 +245,7 @@ class _Tree:
         if key.value == "<<" and key.plain:
             self._merge(parent, child, line)
         elif key.value in parent.value and not getattr(parent.value[key.value], "merged", False):
-            self._fail("the key stands here twice", key.line, field=key.value)
+            self._fail("duplicate key", key.line, field=key.value)
         else:
             parent.value[key.value] = child
         return None
@@ -289,7 +289,7 @@ def parse_json_line(line: bytes, number: int, file: str) -> Node:
         if len(made) != len(found):
             names = [name for name, _ in found]
             twice = next(name for name in names if names.count(name) > 1)
-            raise ManifestError("the key stands here twice", file=file, line=number, field=twice)
+            raise ManifestError("duplicate key", file=file, line=number, field=twice)
         return made
 
     try:

@@ -41,12 +41,16 @@ def _folder() -> Iterator[Path]:
 
 def manifest(data: bytes) -> None:
     with contextlib.suppress(TaskgateError):
-        _Builder("m").whole(yaml_tree.parse_yaml(data, "m"))
+        builder = _Builder("m")
+        builder.document(yaml_tree.parse_yaml(data, "m"))
+        builder.result()
 
 
 def lines(data: bytes) -> None:
     with contextlib.suppress(TaskgateError):
-        _Builder("m").lines(data)
+        builder = _Builder("m")
+        builder.lines(data)
+        builder.result()
 
 
 def skip_list(data: bytes) -> None:

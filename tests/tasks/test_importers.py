@@ -50,7 +50,7 @@ def test_programbench(packages: Path, tmp_path: Path) -> None:
     assert len(tasks) == len({task.id for task in tasks}) == 200
     one = next(task for task in tasks if task.id == "ajeetdsouza__zoxide.67ca1bc")
     assert one.image == "programbench/ajeetdsouza_1776_zoxide.67ca1bc:task_cleanroom"
-    assert (one.network, one.start_dir, one.platform, one.repo_path) == ("none", "/workspace", "linux/amd64", None)
+    assert (one.network, one.workdir, one.platform, one.repo_path) == ("none", "/workspace", "linux/amd64", None)
     assert one.submission == "submission.tar.gz"
     assert not [task for task in tasks if task.id.startswith("testorg__")]
     _round_trip(tasks, tmp_path)
@@ -292,9 +292,9 @@ def test_the_engine(client: Any, sound: str, gate: Gate) -> None:
         ("x.json", '[{"instance_id": 3}]', "x.json:1: instance_id: must be text"),
         ("x.json", '{"instance_id": ', "is no JSON"),
         ("x.jsonl", '{"instance_id": "a"}\n{"instance_id"\n', "x.jsonl:2: is no JSON"),
-        ("x.json", '[{"instance_id": "a\\n"}]', "x.json:1: image: holds a control character"),
-        ("x.json", '[{"instance_id": "../../x"}]', "x.json:1: id: must not hold"),
-        ("x.json", '[{"instance_id": "a"}, {"instance_id": "a"}]', "is taken by the task on line 1"),
+        ("x.json", '[{"instance_id": "a\\n"}]', "x.json:1: id: contains a control character"),
+        ("x.json", '[{"instance_id": "../../x"}]', "x.json:1: id: must not contain"),
+        ("x.json", '[{"instance_id": "a"}, {"instance_id": "a"}]', "duplicate id 'a', already used on line 1"),
         ("x.json", '[{"instance_id": "a", "base_commit": "HEAD"}]', "x.json:1: base_commit: must be a commit id"),
         ("x.json", '[{"instance_id": "a", "image": 5}]', "x.json:1: image: must be text"),
         ("x.parquet", "PAR1 no", "is no Parquet, or is damaged"),

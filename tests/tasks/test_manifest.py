@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskgate.harness.base.errors import ManifestError
-from taskgate.harness.tasks import manifest
-from taskgate.harness.tasks.task import Agent, Require, Task
+from taskgate.harness.tasks import manifest, schema
+from taskgate.harness.tasks.importers.importer import Row
+from taskgate.harness.tasks.task import Agent, Budget, Limits, Require, Task
 from tests.conftest import CLONE
 
 
@@ -45,7 +47,7 @@ tasks:
         checks={"tmp": "fail", "disk": "warn", "git_future": "fail"},
     )  # fmt: skip
     assert (two.agent, two.user, two.python, two.workdir) == (None, "1000", None, "/w")
-    assert two.require == Require(commands=("cargo",))
+    assert two.require == Require(commands=("cargo",), files=("x",))
     assert three.id == "3" and three.base_commit == "1e10"
     assert three.agent == Agent(command=("/bin/sh", "-c", "run it"))
     assert four.id == "demo__four-sha256-abc" and four.repo_path == "/d"
@@ -103,6 +105,88 @@ def test_ids_that_are_refused(write: Any, task_id: str) -> None:
     assert told.value.field == "tasks[0].id" and told.value.line == 1
 
 
+def test_a_task_adds_to_the_defaults_mappings(write: Any) -> None:
+    """One level deep; what a task sets counts, and null stands for the built-in default."""
+    path = write("""
+version: 1
+defaults:
+  limits: {memory: 8g, cpus: 4, disk: 10g}
+  budget: {seconds: 60}
+  env: {A: "1", B: "1"}
+  require: {files: [x], commands: [make]}
+  checks: {tmp: off}
+  agent: {server: serve, port: 80}
+tasks:
+  - {id: a, image: x, limits: {cpus: 2, disk: null}, budget: {calls: 3}, env: {B: "2"}, require: {commands: [cargo]}}
+  - {id: b, image: x, agent: {server: other}}
+""")
+    a, b = manifest.load(path)
+    assert a.limits == Limits(cpus=2, memory=8 << 30) and a.budget == Budget(seconds=60, calls=3)
+    assert a.env == {"A": "1", "B": "2"} and a.require == Require(commands=("cargo",), files=("x",))
+    assert b.limits == Limits(cpus=4, memory=8 << 30, disk=10 << 30) and b.checks == {"tmp": "off"}
+    # An agent is one thing: it replaces the defaults'.
+    assert b.agent and b.agent.port == 8000
+
+
+def test_the_rows_of_an_importer_add_to_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "d.yaml").write_text("{limits: {memory: 8g}, env: {A: x}}")
+    row = Row({"image": "x", "limits": {"cpus": 2}, "env": {"B": "y"}}, "rows")
+    (task,) = manifest.from_rows([row], defaults=tmp_path / "d.yaml")
+    assert task.limits == Limits(cpus=2, memory=8 << 30) and task.env == {"A": "x", "B": "y"}
+
+
+def test_all_mistakes_at_once(write: Any) -> None:
+    path = write("""
+version: 1
+default: {}
+tasks:
+  - {image: x, timeout: soon, limits: {cpus: many, memori: 4g}}
+  - {image: y, agent: {}}
+  - z
+""")
+    with pytest.raises(ManifestError) as caught:
+        manifest.load(path)
+    lines = str(caught.value).splitlines()
+    assert lines == [
+        f"{path}:3: default: unknown field; did you mean defaults?",
+        f"{path}:5: tasks[0].timeout: must be a number of seconds (for example, `timeout: 30`)",
+        f"{path}:5: tasks[0].limits.cpus: must be a number of processors (for example, `cpus: 2`)",
+        f"{path}:5: tasks[0].limits.memori: unknown field; did you mean memory?",
+        f"{path}:6: tasks[1].agent: takes exactly one of module, command and server, or run alone "
+        "(for example, `agent: {module: agent}`)",
+    ]
+    assert (caught.value.line, caught.value.field) == (3, "default")
+
+
+def test_of_very_many_mistakes_some_are_shown(write: Any) -> None:
+    rows = "".join(f'{{"id": "t{n}", "image": "x", "timeout": -1}}\n' for n in range(30_000))
+    with pytest.raises(ManifestError) as caught:
+        manifest.load(write(rows, "m.jsonl"))
+    assert len(str(caught.value).splitlines()) == 21 and str(caught.value).endswith("and 29,980 more")
+
+
+@pytest.mark.parametrize(
+    ("workdir", "image", "repository", "start"),
+    [
+        ("/task", "/image", "/repo", "/task"),
+        (None, "/image", "/repo", "/image"),
+        (None, "", "/repo", "/repo"),
+        (None, "/", "/repo", "/repo"),
+        (None, "relative", "/repo", "/repo"),
+        (None, "", None, "/"),
+    ],
+)
+def test_where_the_agent_starts(workdir: str | None, image: str, repository: str | None, start: str) -> None:
+    assert Task("t", "x", workdir=workdir, repo_path=repository).start_dir(image) == start
+
+
+def test_a_fingerprint_changes_with_what_is_judged_alone() -> None:
+    task = Task("t", "x")
+    assert task.settings() == {"image": "x"}
+    assert task.fingerprint() == replace(task, id="u", pull="never", budget=Budget(calls=1)).fingerprint()
+    assert len({task.fingerprint(), replace(task, workdir="/w").fingerprint(), task.fingerprint("more")}) == 3
+
+
 TASK = "version: 1\ntasks:\n- image: x\n  "
 MISTAKES = {
     "": (None, None, "empty"),
@@ -112,8 +196,8 @@ MISTAKES = {
     "version: 1": (1, "tasks", "missing"),
     "version: 1\ntasks: {}": (2, "tasks", "list"),
     "version: 1\ntask: []\ntasks: []": (2, "task", "did you mean tasks"),
-    "version: 1\nversion: 1\ntasks: []": (2, "version", "twice"),
-    "version: 1\ndefaults: {id: x}\ntasks: []": (2, "defaults.id", "belongs to a task"),
+    "version: 1\nversion: 1\ntasks: []": (2, "version", "duplicate key"),
+    "version: 1\ndefaults: {id: x}\ntasks: []": (2, "defaults.id", "belongs in a task"),
     "version: 1\ntasks:\n- id: a": (3, "tasks[0].image", "missing"),
     "version: 1\ntasks:\n- {id: a, image: x}\n- {id: a, image: y}": (4, "tasks[1].id", "line 3"),
     TASK + "imagee: y": (4, "tasks[0].imagee", "did you mean image"),
@@ -125,7 +209,7 @@ MISTAKES = {
     TASK + "repo_path: relative": (4, "tasks[0].repo_path", "absolute"),
     TASK + "agent: {}": (4, "tasks[0].agent", "exactly one"),
     TASK + "agent: {module: a, server: b}": (4, "tasks[0].agent", "exactly one"),
-    TASK + "agent: {module: a, port: 80}": (4, "tasks[0].agent.port", "is for a server"),
+    TASK + "agent: {module: a, port: 80}": (4, "tasks[0].agent.port", "is for a server only"),
     TASK + "agent: {server: a, port: 70000}": (4, "tasks[0].agent.port", "from 1 to 65535"),
     TASK + "agent: {server: a, health: no}": (4, "tasks[0].agent.health", "path of a URL"),
     TASK + "agent: {server: a, run: b}": (4, "tasks[0].agent.run", "not for a server"),
@@ -135,8 +219,8 @@ MISTAKES = {
     TASK + "limits: {cpus: 0}": (4, "tasks[0].limits.cpus", "more than 0"),
     TASK + "budget: {seconds: long}": (4, "tasks[0].budget.seconds", "number of seconds"),
     TASK + "budget: {calls: 1.5}": (4, "tasks[0].budget.calls", "whole number"),
-    TASK + "env: {A-B: c}": (4, "tasks[0].env.A-B", "no name of an environment variable"),
-    TASK + "submission: ../x": (4, "tasks[0].submission", "must not hold"),
+    TASK + "env: {A-B: c}": (4, "tasks[0].env.A-B", "not a valid name of an environment variable"),
+    TASK + "submission: ../x": (4, "tasks[0].submission", "must not contain"),
     TASK + "submission: /work/isolation.json": (4, "tasks[0].submission", "taskgate keeps"),
     TASK + "submission: agent.log": (4, "tasks[0].submission", "taskgate keeps"),
     TASK + "submission: a/result.json": (4, "tasks[0].submission", "taskgate keeps"),
@@ -147,9 +231,9 @@ MISTAKES = {
     TASK + "runtime: {from_image: 'a:1'}": (4, "tasks[0].runtime.path", "missing"),
     TASK + "runtime: {from_image: 'a:1', tar: x, path: /opt/x}": (4, "tasks[0].runtime", "only one"),
     TASK + "runtime: {path: /opt/x}": (4, "tasks[0].runtime", "digest"),
-    TASK + "runtime: {tar: x, path: /usr}": (4, "tasks[0].runtime.path", "two parts"),
-    TASK + "runtime: {tar: x, path: /opt/../etc}": (4, "tasks[0].runtime.path", "two parts"),
-    TASK + "runtime: {tar: x, path: '/opt/a:ro'}": (4, "tasks[0].runtime.path", "two parts"),
+    TASK + "runtime: {tar: x, path: /usr}": (4, "tasks[0].runtime.path", "two or more parts"),
+    TASK + "runtime: {tar: x, path: /opt/../etc}": (4, "tasks[0].runtime.path", "two or more parts"),
+    TASK + "runtime: {tar: x, path: '/opt/a:ro'}": (4, "tasks[0].runtime.path", "two or more parts"),
     TASK + "runtime: {tar: x, agent: y}": (4, "tasks[0].runtime", "own bundle"),
     TASK + "runtime: {mode: present}": (4, "tasks[0].runtime", "takes a path"),
     TASK + "network: 'container:x'": (4, "tasks[0].network", "network"),
@@ -157,7 +241,7 @@ MISTAKES = {
     TASK + "require:\n    files:\n    - ok\n    - {}": (7, "tasks[0].require.files[1]", "text"),
     TASK + "checks: {tmp: false}": (4, "tasks[0].checks.tmp", "fail, warn, off"),
     TASK + "checks: {'a b': off}": (4, "tasks[0].checks.a b", "name of a check"),
-    "version: 1\ntasks:\n- -x": (3, "tasks[0].image", "no image name"),
+    "version: 1\ntasks:\n- -x": (3, "tasks[0].image", "not a valid image name"),
     "version: 1\ntasks: [*a]": (2, None, "names nothing"),
     "version: 1\ntasks: &a [*a]": (2, None, "inside of what it names"),
     "version: 1\ntasks: [!!python/object:os.system x]": (2, None, "tag"),
@@ -185,8 +269,8 @@ def test_mistakes_name_file_line_and_field(write: Any, text: str) -> None:
     ("text", "line", "said"),
     [
         ('{"image": "x"}\n{"image": }', 2, "not JSON"),
-        ('{"image": "x", "image": "y"}', 1, "twice"),
-        ('{"image": "x"}\n{"image": "x"}', 2, "taken"),
+        ('{"image": "x", "image": "y"}', 1, "duplicate key"),
+        ('{"image": "x"}\n{"image": "x"}', 2, "duplicate id 'x', already used on line 1"),
         ('\n\n{"image": "' + "x" * (2 << 20) + '"}', 3, "longer than"),
         ('{"image": "x", "timeout": NaN}', 1, "number"),
         ("[" * 100_000, 1, "JSON"),
@@ -313,6 +397,20 @@ def _leaves(value: Any) -> list[Any]:
     if isinstance(value, list):
         return [leaf for inner in value for leaf in _leaves(inner)]
     return [value]
+
+
+def test_the_schema_is_generated_from_the_model() -> None:
+    shipped = (CLONE / "harness/tasks/manifest.schema.json").read_text()
+    assert shipped == schema.text(), "run scripts/schema"
+    assert json.loads(shipped) == manifest.schema()
+
+
+def test_every_field_has_a_description_and_an_example_that_is_valid() -> None:
+    for name, known in manifest.schema()["$defs"]["task"]["properties"].items():
+        known = manifest.schema()["$defs"]["settings"]["properties"].get(name, known)
+        assert known["description"] and known["examples"], name
+        for example in known["examples"]:
+            jsonschema.validate({"version": 1, "tasks": [{"image": "x", name: example}]}, manifest.schema())
 
 
 def test_the_schema_is_one() -> None:

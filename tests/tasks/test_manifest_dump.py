@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from taskgate.harness.tasks import manifest, manifest_dump
 from taskgate.harness.tasks.runtime_spec import Runtime
-from taskgate.harness.tasks.task import Agent, Budget, Limits, Require, Task
+from taskgate.harness.tasks.task import LEVELS, PULLS, Agent, Budget, Limits, Require, Task
 
 NAME = st.from_regex(r"[A-Za-z0-9_é][A-Za-z0-9_.é -]{0,20}[A-Za-z0-9_é]", fullmatch=True)
 PATH = st.from_regex(r"/[a-z0-9/ _.-]{0,20}[a-z]", fullmatch=True)
@@ -37,7 +37,7 @@ TASKS = st.builds(
     workdir=st.none() | PATH,
     base_commit=st.none() | st.sampled_from(["0123456", "1e10", "abcdef" * 6]),
     user=st.none() | st.sampled_from(["dev", "1000:1000", "0"]),
-    pull=st.sampled_from(manifest.PULLS),
+    pull=st.sampled_from(PULLS),
     timeout=st.floats(0.1, 86400),
     agent=AGENTS,
     python=st.sampled_from([None, ">=3.9", "==3.11.*", "/opt/python"]),
@@ -55,7 +55,7 @@ TASKS = st.builds(
     require=st.builds(
         Require, commands=st.lists(NAME, max_size=2).map(tuple), files=st.lists(PATH, max_size=2).map(tuple)
     ),
-    checks=st.dictionaries(st.sampled_from(["tmp", "home"]), st.sampled_from(manifest.LEVELS)),
+    checks=st.dictionaries(st.sampled_from(["tmp", "home"]), st.sampled_from(LEVELS)),
 )
 
 

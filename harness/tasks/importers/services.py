@@ -11,7 +11,7 @@ from typing import Any
 from taskgate.harness.base.errors import UsageError
 from taskgate.harness.base.units import parse_size
 from taskgate.harness.tasks.importers.importer import Source
-from taskgate.harness.tasks.task import VARIABLE
+from taskgate.harness.tasks.values import VARIABLE
 
 # `$$` is compose's way to write one.
 HOST = re.compile(r"(?<!\$)(?:\$\$)*\$(?!\$)")
