@@ -265,7 +265,7 @@ class Sandbox:
             text = f"{shlex.join(['set', '--', *args])}\n{script}"
             script, argv = '"$@"', list(through_text(self.task.shell, text))
         variables = [f"{name}={value}" for name, value in self.agent_environment.items()]
-        return self.sh(ENTER + script, where or self.task.start_dir, *variables, "--", *argv, shown=shown)
+        return self.sh(ENTER + script, where or self.start_dir, *variables, "--", *argv, shown=shown)
 
     def target(self, path: str) -> str | None:
         """Where `path` leads, links followed; None where nothing is. Without any help of the image's programs."""
