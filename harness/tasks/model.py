@@ -20,7 +20,7 @@ TASK_ONLY = ("id", "image", "base_commit")
 # A task's mapping adds to that of the defaults.
 MERGED = ("limits", "budget", "env", "checks", "require")
 # Mappings that many tasks have alike: each is kept once.
-SHARED = (*MERGED, "agent", "runtime")
+SHARED = (*MERGED, "agent", "proof", "runtime")
 
 
 @cache

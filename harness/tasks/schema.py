@@ -11,11 +11,12 @@ from typing import Any
 from taskgate.harness.tasks import model
 from taskgate.harness.tasks.agent_spec import Agent
 from taskgate.harness.tasks.model import TASK_ONLY, VERSION
+from taskgate.harness.tasks.proof_spec import Proof
 from taskgate.harness.tasks.runtime_spec import Runtime
 from taskgate.harness.tasks.task import Task
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
-PARTS = {"agent": Agent, "runtime": Runtime}
+PARTS = {"agent": Agent, "proof": Proof, "runtime": Runtime}
 
 
 def build() -> dict[str, Any]:

@@ -18,17 +18,18 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 from taskgate.harness.engine.image_request import ImageRequest
 from taskgate.harness.tasks import values
 from taskgate.harness.tasks.agent_spec import Agent, AgentField
+from taskgate.harness.tasks.proof_spec import Proof, ProofField
 from taskgate.harness.tasks.runtime_spec import Runtime, RuntimeField
 from taskgate.harness.tasks.values import Form, Part
 
-__all__ = ["Agent", "Budget", "Limits", "Require", "Runtime", "Task"]
+__all__ = ["Agent", "Budget", "Limits", "Proof", "Require", "Runtime", "Task"]
 
 PULLS = ("missing", "always", "never")
 LEVELS = ("fail", "warn", "off")
 # no-new: setuid programs such as sudo gain nothing; default: as the engine starts containers.
 PRIVILEGES = ("no-new", "default")
 # Fields that have no bearing on a verdict: how an agent spends its time, and the runtime, whose digest says more.
-UNJUDGED = ("id", "pull", "runtime", "budget", "submission")
+UNJUDGED = ("id", "pull", "runtime", "budget", "submission", "proof")
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +249,14 @@ class Task:
             examples=[{"git_future": "fail", "tmp": "off"}],
         ),
     ] = field(default_factory=dict)
+
+    proof: Annotated[
+        ProofField | None,
+        Field(
+            description="How `taskgate prove` shows that the task can be solved; null: it is not proven.",
+            examples=[{"solution": "solutions/one.patch", "test": "make test"}],
+        ),
+    ] = None
 
     def start_dir(self, image_workdir: str = "") -> str:
         """Where the agent starts: `workdir`, else the image's own WORKDIR, else the repository, else `/`.

@@ -253,7 +253,7 @@ def size(value: Any) -> int:
 def _words(value: Any) -> tuple[str, ...]:
     """An argv; of a text, its words as a shell would split them."""
     if not isinstance(value, str):
-        return _argv(value)
+        return argv(value)
     try:
         words = tuple(shlex.split(text(value)))
     except ValueError as error:
@@ -263,7 +263,7 @@ def _words(value: Any) -> tuple[str, ...]:
     return words
 
 
-def _argv(value: Any) -> tuple[str, ...]:
+def argv(value: Any) -> tuple[str, ...]:
     """An argv; a text is one for /bin/sh."""
     if not isinstance(value, list):
         return ("/bin/sh", "-c", text(value))
@@ -305,7 +305,7 @@ def check_name(value: Any, context: Mapping[str, Any]) -> str:
     return name
 
 
-def _host_path(value: Any, context: Mapping[str, Any]) -> str:
+def host_path(value: Any, context: Mapping[str, Any]) -> str:
     """A path on this host, relative to the manifest."""
     known = text(value)
     try:
@@ -364,10 +364,10 @@ Port = Annotated[int, Form(whole(most=65535), {"type": "integer", "minimum": 1, 
 Size = Annotated[int, Form(size, SIZE)]
 Switch = Annotated[bool, Form(_switch, {"type": "boolean"})]
 Words = Annotated[tuple[str, ...], Form(_words, ARGV)]
-Argv = Annotated[tuple[str, ...], Form(_argv, ARGV)]
+Argv = Annotated[tuple[str, ...], Form(argv, ARGV)]
 Submission = Annotated[
     str, Form(_submission, {**TEXT, "not": {"pattern": r"(^|/)(result\.json|agent\.log|isolation\.json)$"}})
 ]
 Specifier = Annotated[str, Form(_specifier, TEXT)]
-HostPath = Annotated[str, ContextForm(_host_path, TEXT)]
+HostPath = Annotated[str, ContextForm(host_path, TEXT)]
 Prefix = Annotated[str, Form(_prefix, {**TEXT, "pattern": f"^{PREFIX.pattern}$"})]
