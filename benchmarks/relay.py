@@ -22,7 +22,7 @@ sys.path.insert(0, str(CLONE))
 
 from benchmarks import figures
 from examples import images
-from taskgate.harness.engine import ownership
+from taskgate.harness.engine import ownership, reaper
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.runtime import sources
 from taskgate.harness.runtime.bundle import Store
@@ -93,7 +93,7 @@ def main() -> None:
         print(f"relay / published port: {medians['relay'] / medians['published port']:.2f}")
         figures.keep("relay", "benchmarks/relay.py", {"milliseconds": medians})
     finally:
-        ownership.reap(engine, session)
+        reaper.reap(engine, session)
         room.close()
 
 

@@ -2,6 +2,7 @@ from collections.abc import Iterator
 
 from taskgate.checks import Warn, check
 from taskgate.harness.base.errors import PlatformUnavailable, StartFailed
+from taskgate.harness.engine.platforms import same_platform
 from taskgate.harness.sandbox.sandbox import Sandbox
 
 
@@ -12,9 +13,9 @@ def platform(sandbox: Sandbox) -> Iterator[str]:
     Use a host of that architecture, or publish the image for the one that the manifest asks for.
     """
     have, wanted, host = sandbox.image.platform, sandbox.task.platform, sandbox.host_platform
-    if not _alike(have, wanted):
+    if not same_platform(have, wanted):
         raise PlatformUnavailable(f"the image is {have}, the manifest asks for {wanted}")
-    if not _alike(have, host):
+    if not same_platform(have, host):
         try:
             if not sandbox.pulled:
                 yield Warn(
@@ -33,8 +34,3 @@ def platform(sandbox: Sandbox) -> Iterator[str]:
             yield Warn(f"the image is {have}, this host {host}: it needs emulation here")
             return
         yield Warn(f"the image is {have} and runs under emulation here ({host}): expect it to be many times slower")
-
-
-def _alike(one: str, other: str) -> bool:
-    """Same system and architecture; a variant (v8) counts only where both name one."""
-    return all(a == b for a, b in zip(one.split("/"), other.split("/"), strict=False))

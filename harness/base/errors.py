@@ -88,6 +88,12 @@ class EngineTimeout(InfraError):
     """The engine did not answer in time."""
 
 
+class ImageRefused(InfraError):
+    """The engine refused to load an image that was sent to it."""
+
+    transient = False
+
+
 class RegistryError(InfraError):
     """The registry refused or failed: 401, 403, 429, 5xx, a broken transfer."""
 

@@ -22,7 +22,7 @@ from typing import Any
 from taskgate.checks import _registry as registry
 from taskgate.harness.base.errors import InfraError, TaskgateError, UsageError
 from taskgate.harness.cluster.cluster import Job
-from taskgate.harness.engine import ownership
+from taskgate.harness.engine import reaper
 from taskgate.harness.engine.client import Engine, first_engine
 from taskgate.harness.gate.gate import Gate
 from taskgate.harness.gate.image_provider import DiskLimit
@@ -212,7 +212,7 @@ def _reap(hosts: Iterable[str], session: str | None) -> None:
         with contextlib.suppress(InfraError):
             engine = Engine(url)
             try:
-                ownership.reap(engine, session)
+                reaper.reap(engine, session)
             finally:
                 engine.close()
 

@@ -9,6 +9,7 @@ import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import docker.errors
 import requests.exceptions
@@ -135,5 +136,26 @@ def _why(error: BaseException) -> str:
     return f"no engine answers: {getattr(error, 'strerror', None) or error}"
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the engine answered to a call that it refused: an HTTP status, where it has one, and a text."""
+
+    status: int | None
+    text: str
+
+
+def answer_of(error: BaseException) -> Answer | None:
+    """The engine's answer that `translated` raised `error` for; None where there was none (a broken connection)."""
+    cause = error.__cause__
+    return Answer(cause.status_code, explanation(cause)) if isinstance(cause, docker.errors.APIError) else None
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status of that answer."""
+    answer = answer_of(error)
+    return answer.status if answer else None
+
+
 def explanation(error: docker.errors.APIError) -> str:
+    """The engine's own text in an error of the SDK."""
     return str(error.explanation or error)[:4000]

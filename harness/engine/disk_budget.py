@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from taskgate.harness.base import files, locks
 from taskgate.harness.base.errors import InfraError, NoSpace
-from taskgate.harness.engine import classification, ownership
+from taskgate.harness.engine import ownership
 from taskgate.harness.engine.client import Engine
 
 # Docker's layer that holds nothing; an image's history gives it a size of 0, as it does to what is no layer.
@@ -29,7 +29,7 @@ User = tuple[int, str]
 
 
 def _lives(user: User) -> bool:
-    return ownership.started(user[0]) == user[1]
+    return ownership.is_alive(user[0], user[1]) is not False
 
 
 @dataclass(slots=True)
@@ -187,23 +187,19 @@ def _remove(engine: Engine, image: str, digest: str) -> bool:
     if found is None or found.digest != digest:
         return True
     try:
-        with classification.translated("removing an image"):
-            engine.api.remove_image(image)
+        # A container may be using it.
+        return engine.remove_image(image) or engine.local(image) is None
     except NoSpace:
         raise
     except InfraError:
-        # A container of somebody's is in the way.
         return engine.local(image) is None
-    return True
 
 
 def _layers(engine: Engine, image: str) -> tuple[str, dict[str, int]]:
     """An image's digest, and the bytes of each of its layers by the digests up to it. Raises InfraError."""
     about = engine.inspect(image) or {}
     names = [str(name) for name in (about.get("RootFS") or {}).get("Layers") or () if name != EMPTY]
-    with classification.translated(f"reading the history of {image}"):
-        history = engine.api.history(image)  # type: ignore[no-untyped-call]
-    sizes = [int(entry.get("Size") or 0) for entry in reversed(history)]
+    sizes = [int(entry.get("Size") or 0) for entry in reversed(engine.history(image))]
     sizes = [size for size in sizes if size]
     digest = str(about.get("Id") or "")
     digest = digest if digest.startswith("sha256:") else f"sha256:{digest}"

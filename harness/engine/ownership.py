@@ -1,4 +1,7 @@
-"""Whose container is it? Labels that tell a live run's containers from what a killed one left behind."""
+"""Whose container is it? Labels that tell a live run's containers and volumes from those of a killed one.
+
+A process is known by its host, its id and the time it was started, so that an id that was given again is no mistake.
+"""
 
 from __future__ import annotations
 
@@ -8,43 +11,26 @@ import re
 import secrets
 import socket
 import time
+import uuid
 from functools import cache
 from pathlib import Path
 
-from taskgate.harness.base.errors import InfraError
-from taskgate.harness.engine.client import Engine
+import psutil
 
 LABEL = "taskgate"
-
-
-@cache
-def _host() -> str:
-    """This machine since its last boot, and this PID namespace: where a process id has a meaning."""
-    boot = socket.gethostname()
-    with contextlib.suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    namespace = ""
-    with contextlib.suppress(OSError):
-        namespace = str(Path("/proc/self/ns/pid").readlink())
-    return f"{boot} {namespace}"
-
-
-def started(pid: int) -> str | None:
-    """The kernel's start time of a process in clock ticks since boot; None where there is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in ("Z", "X") else fields[19]
+GRACE_SECONDS = 3600.0
+# A started time that can't be read, which no process has.
+_UNREADABLE = "?"
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def new_session() -> str:
+    """An id for one run."""
     return secrets.token_hex(8)
 
 
 def labels(session: str, seconds: float) -> dict[str, str]:
-    """Labels for a container that this process owns and that is left over for certain after `seconds`."""
+    """Labels for a container that this process owns, and that counts as left over after `seconds` in any case."""
     pid = os.getpid()
     return {
         LABEL: "gate",
@@ -56,46 +42,78 @@ def labels(session: str, seconds: float) -> dict[str, str]:
     }
 
 
-def abandoned(of: dict[str, str]) -> bool:
-    """Is the owner gone? On another host only the expiry can tell, with an hour for clocks that differ."""
-    if of.get(LABEL) != "gate":
+def abandoned(owner: dict[str, str]) -> bool:
+    """Is the process that set these labels gone?
+
+    The process of another host, and one that this user may not look at, can't be asked for: what it owns is abandoned
+    an hour after it expired, never before. The hour is for clocks that differ.
+    """
+    if owner.get(LABEL) != "gate":
         return False
-    pid = _number(of.get(f"{LABEL}.pid", ""))
-    if of.get(f"{LABEL}.host") == _host() and pid is not None:
-        return started(pid) != of.get(f"{LABEL}.started")
-    expires = _number(of.get(f"{LABEL}.expires", ""))
-    return expires is not None and time.time() > expires + 3600
+    pid = _number(owner.get(f"{LABEL}.pid", ""))
+    if pid is not None and owner.get(f"{LABEL}.host") == _host():
+        alive = is_alive(pid, owner.get(f"{LABEL}.started", ""))
+        if alive is not None:
+            return not alive
+    expires = _number(owner.get(f"{LABEL}.expires", ""))
+    return expires is not None and time.time() > expires + GRACE_SECONDS
+
+
+def is_alive(pid: int, start: str) -> bool | None:
+    """Does the process still run that had this id and `started` time? None where that can't be found out."""
+    now = started(pid)
+    return None if _UNREADABLE in (now, start) else now == start
+
+
+def started(pid: int) -> str | None:
+    """The time a process was started: equal for one process whenever it is asked for. None where there is none.
+
+    On Linux in clock ticks since boot, elsewhere in hundredths of a second since 1970.
+    """
+    try:
+        if psutil.Process(pid).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return None
+        return str(_ticks_since_boot(pid) if psutil.LINUX else round(psutil.Process(pid).create_time() * 100))
+    except (psutil.NoSuchProcess, ValueError, OverflowError):
+        return _UNREADABLE if _is_hidden(pid) else None
+    except (psutil.Error, OSError):
+        return _UNREADABLE
+
+
+def _ticks_since_boot(pid: int) -> int:
+    """What the kernel itself notes. psutil adds the boot time, which moves whenever the clock is set or slewed."""
+    while True:
+        boot = psutil.boot_time()
+        created = psutil.Process(pid).create_time()
+        if boot == psutil.boot_time():
+            return round((created - boot) * _TICKS)
+
+
+def _is_hidden(pid: int) -> bool:
+    """Is there such a process of another user, which a /proc with hidepid does not show?"""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
+@cache
+def _host() -> str:
+    """This machine and PID namespace: where a process id has a meaning."""
+    # Without an id of the boot (macOS), the name and the address of a network card. Where there is no card, uuid makes
+    # up another one in each process, and containers are left to their expiry.
+    machine = f"{socket.gethostname()} {uuid.getnode():012x}"
+    with contextlib.suppress(OSError):
+        machine = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    namespace = ""
+    with contextlib.suppress(OSError):
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    return f"{machine} {namespace}"
 
 
 def _number(label: str) -> int | None:
     """A label may be anybody's: Python reads no number of thousands of digits."""
     return int(label) if re.fullmatch(r"\d{1,15}", label, re.ASCII) else None
-
-
-def _own(engine: Engine, container_id: str, of: dict[str, str]) -> bool:
-    """Did we label it? What others start from an image that bears such labels itself has them as well.
-
-    An image can't know the session of a container that is made from it.
-    """
-    inherited = engine.image_labels(container_id)
-    return LABEL not in inherited or inherited.get(f"{LABEL}.session") != of.get(f"{LABEL}.session")
-
-
-def reap(engine: Engine, session: str | None = None) -> int:
-    """Remove what killed runs left, and all of `session`'s own; returns how many containers that were."""
-    removed = 0
-    for container_id, of in engine.containers(LABEL):
-        if (abandoned(of) or (session is not None and of.get(f"{LABEL}.session") == session)) and _own(
-            engine, container_id, of
-        ):
-            # Another run may be reaping the same one, or the engine may be slow: the next run tries again.
-            with contextlib.suppress(InfraError):
-                engine.remove(container_id)
-                removed += 1
-    # A volume goes after the containers that use it.
-    with contextlib.suppress(InfraError):
-        for name, of in engine.volumes(LABEL):
-            if abandoned(of) or (session is not None and of.get(f"{LABEL}.session") == session):
-                with contextlib.suppress(InfraError):
-                    engine.remove_volume(name)
-    return removed

@@ -26,6 +26,24 @@ def of_files(files: dict[str, bytes], mode: int = 0o644) -> bytes:
     return held.getvalue()
 
 
+def anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """A filter for `TarFile.add`: root owns it, whoever owns it here."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
+
+
+def timeless(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """As `anonymous`, and without its time: the same files give the same bytes."""
+    member.mtime = 0
+    return anonymous(member)
+
+
+def is_plain(member: tarfile.TarInfo) -> bool:
+    """Is it a file, a folder or a link, and not a device, a pipe or a socket?"""
+    return member.isreg() or member.isdir() or member.issym() or member.islnk()
+
+
 def _coming(chunks: Iterator[bytes], doing: str) -> Iterator[bytes]:
     with classification.translated(doing):
         yield from chunks

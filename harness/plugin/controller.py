@@ -17,7 +17,7 @@ from taskgate.harness.base.errors import InfraError, UsageError
 from taskgate.harness.base.exit_codes import NO_VERDICT
 from taskgate.harness.base.out_files import CACHE, JOURNAL, VERDICTS
 from taskgate.harness.base.redaction import masked
-from taskgate.harness.engine import ownership
+from taskgate.harness.engine import reaper
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.gate import population, skip_list_sync
 from taskgate.harness.gate.cache import VerdictCache
@@ -254,7 +254,7 @@ class Controller:
             with contextlib.suppress(InfraError):
                 engine = Engine(url)
                 try:
-                    ownership.reap(engine, session)
+                    reaper.reap(engine, session)
                 finally:
                     engine.close()
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from taskgate.harness.base.errors import UsageError
-from taskgate.harness.engine import classification
 from taskgate.harness.engine.client import Engine, Image
+from taskgate.harness.engine.tar_stream import anonymous, is_plain
 from taskgate.harness.runner.folders import Folders
 from taskgate.harness.runner.run_spec import RunSpec
 from taskgate.harness.runtime.bundle import Bundle
@@ -26,12 +26,10 @@ def equip(engine: Engine, container: Container, folders: Folders, inputs: Path |
     """
 
     def readable(member: tarfile.TarInfo) -> tarfile.TarInfo:
-        if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
+        if not is_plain(member):
             raise UsageError(f"{member.name} is neither file, folder nor link", field="--inputs")
-        member.uid = member.gid = 0
-        member.uname = member.gname = ""
         member.mode = member.mode & 0o755 | (0o555 if member.isdir() else 0o444)
-        return member
+        return anonymous(member)
 
     with tempfile.TemporaryFile() as file:
         try:
@@ -44,8 +42,7 @@ def equip(engine: Engine, container: Container, folders: Folders, inputs: Path |
         except OSError as error:
             raise UsageError(f"{inputs} can't be read: {error}", field="--inputs") from error
         file.seek(0)
-        with classification.translated("making folders in the container"):
-            engine.api.put_archive(container.id, "/", file)
+        engine.put_tar(container.id, "/", file, doing="making folders in the container")
 
 
 def environment(

@@ -24,7 +24,6 @@ from taskgate.harness.base.errors import (
     TransferError,
 )
 from taskgate.harness.base.out_files import CALLS, ISOLATION, LOG
-from taskgate.harness.engine import classification
 from taskgate.harness.engine.client import Engine, Image
 from taskgate.harness.runner import collection
 from taskgate.harness.runner.agent_setup import described, environment, equip
@@ -255,7 +254,7 @@ class Attempt:
             thread.join(10)
             if not thread.is_alive():
                 with contextlib.suppress(InfraError):
-                    self.outcome.exit_status = program.status(wait=False)
+                    self.outcome.exit_status = program.poll()
             program.close()
         if trouble and not self.outcome.stopped:
             raise trouble[0]
@@ -328,11 +327,7 @@ class Attempt:
     def _written(self) -> int:
         """Bytes that the container has written to its own file system. Raises InfraError."""
         assert self._container is not None
-        # The SDK's inspect does not ask for the size.
-        api: Any = self.engine.api
-        with classification.translated("asking for a container's size"):
-            answer = api._get(api._url("/containers/{0}/json", self._container.id), params={"size": 1})
-            return int(api._result(answer, True).get("SizeRw") or 0)
+        return self.engine.written_bytes(self._container.id)
 
     def _alive(self) -> None:
         """Raises AgentFailed or InfraError where the container has ended: the agent's doing, or not."""
@@ -364,8 +359,8 @@ class Attempt:
     def _end(self) -> None:
         """End all that runs in the container: from here on nothing in there changes any more."""
         assert self._container is not None
-        with contextlib.suppress(InfraError), classification.translated("ending the agent"):
-            self.engine.api.kill(self._container.id)
+        with contextlib.suppress(InfraError):
+            self.engine.signal(self._container.id, doing="ending the agent")
 
     def _collect(self) -> None:
         """Fetch its files. Raises Unfinished, TransferError, InfraError."""

@@ -6,12 +6,10 @@ import contextlib
 import posixpath
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from taskgate.harness.base.errors import InfraError
 from taskgate.harness.base.out_files import PREDICTION, TRAJECTORY
-from taskgate.harness.engine import archive_api
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.runner import completion, submissions
 from taskgate.harness.runner.completion import Unfinished
@@ -26,7 +24,7 @@ def standing(engine: Engine, container: Container, folders: Folders) -> dict[str
     """What the container has as the task's submission, with its time; None where it has none."""
     # A loop of links is nothing that could be fetched.
     with contextlib.suppress(InfraError):
-        return archive_api.stat(engine.api, container.id, folders.submission) if folders.submission else None
+        return engine.stat(container.id, folders.submission) if folders.submission else None
     return None
 
 
@@ -40,8 +38,7 @@ def collect(
     wanted = {name: f"{folders.out}/{name}" for name in (TRAJECTORY, PREDICTION)}
     if folders.submission and (before is None or standing(engine, container, folders) != before):
         wanted[posixpath.basename(folders.submission)] = folders.submission
-    # As the docker SDK's containers look to the transfer layer.
-    handle = SimpleNamespace(id=container.id, client=SimpleNamespace(api=engine.api))
+    handle = engine.as_sdk_container(container.id)
     names = []
     for name, path in wanted.items():
         target = folder / name

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from taskgate.harness.base.errors import InfraError
-from taskgate.harness.engine import ownership
+from taskgate.harness.engine import reaper
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.gate.gate import Gate
 from taskgate.harness.runtime.bundle import Store
@@ -62,7 +62,7 @@ class EnginePool:
         with contextlib.suppress(InfraError):
             engine = self.connect()
             try:
-                ownership.reap(engine, session)
+                reaper.reap(engine, session)
             finally:
                 engine.close()
 

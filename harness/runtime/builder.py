@@ -8,7 +8,6 @@ from importlib import resources
 from pathlib import Path
 
 from taskgate.harness.base.errors import BundleError, ImageNotFound, PlatformUnavailable, UsageError
-from taskgate.harness.engine import archive_api, classification, ownership
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.engine.image_request import ImageRequest
 from taskgate.harness.runtime import bundle, python_packages, self_test
@@ -62,33 +61,21 @@ def make(engine: Engine, store: Store, key: str, runtime: Runtime, platform: str
 
 
 def _build(engine: Engine, builder: str, architecture: str, folder: Path, tar: Path) -> str:
-    api = engine.api
     try:
         image = engine.image(ImageRequest(builder, engine.platform))
     except (ImageNotFound, PlatformUnavailable) as error:
         raise UsageError(f"{builder}: {error}", field="runtime.builder") from error
-    with classification.translated("making the builder's container"):
-        created = api.create_container(
-            image.digest,
-            entrypoint=["/bin/sh", "/work/build.sh", DEBIAN.get(architecture, architecture), *PACKAGES],
-            user="0",
-            working_dir="/",
-            labels=ownership.labels(ownership.new_session(), BUILD_SECONDS),
+    argv = ["/bin/sh", "/work/build.sh", DEBIAN.get(architecture, architecture), *PACKAGES]
+    with engine.temporary_container(image.digest, argv, seconds=BUILD_SECONDS, user="0") as container:
+        with _inputs(folder).open("rb") as file:
+            engine.put_tar(container, "/", file)
+        status, output = engine.run_to_end(
+            container, seconds=BUILD_SECONDS, last_lines=50, doing="building the runtime"
         )
-    container = created["Id"]
-    try:
-        with classification.translated("building the runtime"):
-            with _inputs(folder).open("rb") as file:
-                api.put_archive(container, "/", file)
-            api.start(container)
-            status = api.wait(container, timeout=BUILD_SECONDS)["StatusCode"]
-            said = api.logs(container, tail=50).decode("utf-8", "replace")
         if status:
-            raise BundleError(f"building the runtime in {builder} failed with status {status}: {said[-OUTPUT:]}")
+            raise BundleError(f"building the runtime in {builder} failed with status {status}: {output[-OUTPUT:]}")
         fetch(engine, container, "/work/bundle.tar", tar)
         fetch(engine, container, "/work/digest", folder / "digest")
-    finally:
-        engine.remove(container)
     digest = (folder / "digest").read_text().strip()
     if len(digest) != 16 or not all(c in "0123456789abcdef" for c in digest):
         raise BundleError(f"the builder gave {digest[:80]!r} for a digest")
@@ -108,7 +95,7 @@ def _inputs(folder: Path) -> Path:
 def fetch(engine: Engine, container: str, path: str, target: Path) -> None:
     """A file of a container, whatever its size, into a file here. Raises BundleError, InfraError."""
     try:
-        with archive_api.tar(engine.api, container, path) as archive:
+        with engine.read_tar(container, path) as archive:
             member = archive.next()
             source = archive.extractfile(member) if member else None
             if source is None:

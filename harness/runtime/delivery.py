@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
-import docker.errors
-
 from taskgate.harness.base.errors import InfraError
+from taskgate.harness.engine import classification
 from taskgate.harness.engine.client import Engine, Image
 from taskgate.harness.runtime import dockerfile, layer, volume
 from taskgate.harness.runtime.bundle import Bundle, Store
@@ -54,5 +53,4 @@ class Delivery:
 
 
 def _refused(error: InfraError) -> bool:
-    cause = error.__cause__
-    return isinstance(cause, docker.errors.APIError) and cause.status_code in (403, 404, 405, 501)
+    return classification.status_of(error) in (403, 404, 405, 501)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
@@ -10,9 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-import docker.errors
-
-from taskgate.harness.base.errors import BundleError, NoSpace
+from taskgate.harness.base.errors import BundleError, InfraError, NoSpace
 from taskgate.harness.engine import classification
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.runtime.bundle import Bundle, Store
@@ -64,12 +63,9 @@ def build(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | No
         # A build can't begin with a bare id on every engine: a tag of our own names it.
         named = _alias(engine, base)
         try:
-            with classification.translated(f"building {tag}"), tempfile.TemporaryFile() as context:
+            with tempfile.TemporaryFile() as context:
                 _context(context, bundle, store, named, base)
-                for event in engine.api.build(
-                    fileobj=context, custom_context=True, tag=tag, rm=True, forcerm=True, decode=True,
-                    timeout=BUILD_SECONDS, network_mode="none",
-                ):  # fmt: skip
+                for event in engine.build_image(context, tag, silence=BUILD_SECONDS, network="none"):
                     said.append(str(event.get("stream") or event.get("error") or ""))
                     if "error" in event:
                         told = "".join(said)[-2000:]
@@ -106,16 +102,12 @@ def _alias(engine: Engine, base: str) -> str:
     if not base.startswith("sha256:"):
         return base
     name = f"taskgate/base:{base.removeprefix('sha256:')[:40]}"
-    repository, _, tag = name.partition(":")
-    with classification.translated(f"naming {base}"):
-        engine.api.tag(base, repository, tag)
+    engine.tag(base, name)
     return name
 
 
 def _unalias(engine: Engine, named: str, base: str) -> None:
     if named != base:
-        try:
-            engine.api.remove_image(named, noprune=True)
-        except docker.errors.APIError:
-            # Another build from the same base may have taken it away, or still need it.
-            return
+        # Another build from the same base may have taken it away, or still need it.
+        with contextlib.suppress(InfraError):
+            engine.remove_image(named, prune=False)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 
-from taskgate.harness.engine import classification
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.engine.tar_stream import of_files
+
+LOAD_SECONDS = 60.0
 
 
 def ensure_empty_image(engine: Engine, architecture: str) -> str:
     """The name of the empty image of an architecture, loaded if it is missing. Raises InfraError."""
     tag = f"taskgate/scratch:{architecture}"
-    if tag in {name for image in _listed(engine, tag) for name in image.get("RepoTags") or ()}:
+    if engine.has_tag(tag):
         return tag
     layer = of_files({})
     config = {
@@ -26,12 +27,5 @@ def ensure_empty_image(engine: Engine, architecture: str) -> str:
     data = json.dumps(config).encode()
     name = f"{hashlib.sha256(data).hexdigest()}.json"
     about = json.dumps([{"Config": name, "RepoTags": [tag], "Layers": ["layer.tar"]}]).encode()
-    with classification.translated("loading an empty image"):
-        for _ in engine.api.load_image(of_files({name: data, "manifest.json": about, "layer.tar": layer})):  # type: ignore[no-untyped-call]
-            pass
+    engine.load_image(of_files({name: data, "manifest.json": about, "layer.tar": layer}), tag, seconds=LOAD_SECONDS)
     return tag
-
-
-def _listed(engine: Engine, tag: str) -> list[dict[str, list[str] | None]]:
-    with classification.translated("listing images"):
-        return list(engine.api.images(name=tag))

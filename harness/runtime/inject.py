@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -12,25 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import docker.errors
 import tenacity
 
-from taskgate.harness.base.errors import ImageError, InfraError, NoSpace, PlatformUnavailable, RegistryError, UsageError
+from taskgate.harness.base.errors import ImageError, InfraError, NoSpace, PlatformUnavailable, UsageError
 from taskgate.harness.base.files import Lines, read_lines
-from taskgate.harness.engine import classification
 from taskgate.harness.engine.client import Engine, full_name
+from taskgate.harness.engine.image_name import is_valid, split, split_tag, without_registry
 from taskgate.harness.runtime import dockerfile, injected, layer, sources
 from taskgate.harness.runtime.bundle import Bundle, Store
 from taskgate.harness.tasks.runtime_spec import Runtime
 from taskgate.harness.tasks.task import Task
 
 TRIES = 4
-# A reference may be no longer, and hold nothing else.
-REFERENCE = re.compile(
-    r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?::[0-9]+)?(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*:[\w][\w.-]{0,127}", re.A
-)
-
-
 Key = tuple[str, str, Runtime | None, str]
 
 
@@ -101,13 +93,14 @@ class Injection:
         own = injected.tag_of(bundle, base)
         if self._tag is None:
             return own
-        repository, _, tag = _parts(task.image)
+        repository, tag = split(task.image.partition("@")[0])
+        repository = without_registry(repository)
         fields = {"repository": repository, "tag": tag, "name": repository.rpartition("/")[2], "hash": own[-32:]}
         try:
             made = self._tag.format_map(fields)
         except (KeyError, IndexError, ValueError, AttributeError) as error:
             raise UsageError(f"{self._tag!r} knows only {', '.join(fields)}: {error}", field="--tag") from error
-        if not REFERENCE.fullmatch(made) or len(made) > 255:
+        if "@" in made or not split_tag(made)[2] or not is_valid(made):
             raise UsageError(f"{made!r} is no image name with a tag", field="--tag")
         if full_name(made) == full_name(task.image):
             raise UsageError(f"{made} would take the name of the image that it is made from", field="--tag")
@@ -156,7 +149,7 @@ class Injection:
                         self.out / "dockerfiles" / tag.replace("/", "_").replace(":", "_"), bundle, task.image
                     )
                 if self._push:
-                    push(engine, tag)
+                    engine.push(tag)
         outcome = "known" if known else "done"
         result = Injected(task.image, key_of(task), outcome, tag, bundle.prefix, image.digest)
         return result if known else self._told(result, about)
@@ -169,9 +162,8 @@ class Injection:
 
     def _room(self, engine: Engine, tasks: list[Task]) -> None:
         """Is there room on the engine's disk for all of it? Only where that disk can be seen from here."""
-        with classification.translated("asking for the engine's disk"):
-            root = Path(str(engine.api.info().get("DockerRootDir") or ""))
-        if not engine.url.startswith("unix:") or not root.is_dir():
+        root = engine.data_folder()
+        if root is None:
             return
         need = 0
         for task in tasks:
@@ -206,29 +198,5 @@ def rewritten(tasks: list[Task], results: list[Injected]) -> list[Task]:
     return found
 
 
-def push(engine: Engine, tag: str) -> None:
-    """Push an image. Raises RegistryError, InfraError."""
-    repository, _, name = tag.rpartition(":")
-    with classification.translated(f"pushing {tag}"):
-        try:
-            for event in engine.api.push(repository, tag=name, stream=True, decode=True):
-                if "error" in event:
-                    raise RegistryError(f"pushing {tag}: {str(event['error'])[:2000]}")
-        except docker.errors.APIError as error:
-            raise RegistryError(f"pushing {tag}: {classification.explanation(error)}") from error
-
-
 def _key(about: dict[str, Any]) -> tuple[str, ...]:
     return tuple(str(about.get(name)) for name in ("base", "runtime", "prefix", "tag", "push"))
-
-
-def _parts(image: str) -> tuple[str, str, str]:
-    """Repository without the registry's host, separator, tag."""
-    name = image.partition("@")[0]
-    repository, colon, tag = name.rpartition(":")
-    if not colon or "/" in tag:
-        repository, tag = name, "latest"
-    host, slash, rest = repository.partition("/")
-    if slash and (":" in host or "." in host or host == "localhost"):
-        repository = rest
-    return repository, colon, tag

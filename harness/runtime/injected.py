@@ -6,8 +6,6 @@ import hashlib
 from contextlib import AbstractContextManager
 from typing import Any
 
-import docker.errors
-
 from taskgate.harness.base.errors import InfraError
 from taskgate.harness.engine import classification, ownership
 from taskgate.harness.engine.client import Engine
@@ -25,10 +23,9 @@ def tag_of(bundle: Bundle, base: str) -> str:
 def past_of(engine: Engine, base: str) -> list[dict[str, Any]]:
     """The history API's lines; none where it fails, as Podman's does for images whose history has no dates."""
     try:
-        with classification.translated(f"reading the history of {base}"):
-            return list(engine.api.history(base))  # type: ignore[no-untyped-call]
+        return engine.history(base)
     except InfraError as error:
-        if isinstance(error.__cause__, docker.errors.APIError):
+        if classification.answer_of(error):
             return []
         raise
 
@@ -49,13 +46,7 @@ def made(engine: Engine, tag: str, bundle: Bundle, base: str) -> str | None:
 
 def images(engine: Engine) -> dict[str, str]:
     """The images with a bundle in them that the engine has: name (or id) to the bundle's name."""
-    with classification.translated("listing images"):
-        found = engine.api.images(filters={"label": LABEL})
-    return {
-        tag: str((image.get("Labels") or {}).get(LABEL, "")).partition(" ")[0]
-        for image in found
-        for tag in image.get("RepoTags") or [image["Id"]]
-    }
+    return {name: label.partition(" ")[0] for name, label in engine.labelled_images(LABEL).items()}
 
 
 def labels_of(bundle: Bundle, base: str) -> dict[str, str]:

@@ -16,12 +16,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import docker.errors
-
 from taskgate.harness.base import files
-from taskgate.harness.base.errors import BundleError, InfraError, NoSpace, StartFailed
-from taskgate.harness.engine import archive_api, classification, ownership
-from taskgate.harness.engine.client import CALL_SECONDS, Engine
+from taskgate.harness.base.errors import BundleError, ImageRefused, InfraError, StartFailed
+from taskgate.harness.engine.client import Engine
 from taskgate.harness.runtime import bundle as bundles
 from taskgate.harness.runtime import dockerfile
 from taskgate.harness.runtime.bundle import Bundle, Store
@@ -49,11 +46,11 @@ def append(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | N
         with laid(engine, bundle, store, base) as (layer, digest):
             try:
                 _load(engine, config(about, past, digest, bundle), about["RootFS"]["Layers"], layer, tag)
-            except BundleError as error:
+            except ImageRefused as error:
                 refused = error
     if refused:
         if not REFUSED.search(str(refused)):
-            raise refused
+            raise BundleError(str(refused)) from refused
         return dockerfile.build(engine, bundle, store, base, tag)
     if known := made(engine, tag, bundle, base):
         return known
@@ -83,14 +80,10 @@ def laid(engine: Engine, bundle: Bundle, store: Store, base: str) -> Iterator[tu
 
 def parents(engine: Engine, base: str, prefix: str) -> list[tarfile.TarInfo]:
     """The folders above the prefix as the image has them, so that the new layer changes nothing of them."""
-    with classification.translated(f"making a container of {base}"):
-        created = engine.api.create_container(
-            base, entrypoint=["none"], labels=ownership.labels(ownership.new_session(), LOAD_SECONDS)
-        )
     found = []
-    try:
+    with engine.temporary_container(base, seconds=LOAD_SECONDS) as container:
         for path in reversed(list(Path(prefix).parents)[:-1]):
-            member = _stat(engine, created["Id"], path)
+            member = _stat(engine, container, path)
             if member is None:
                 member = tarfile.TarInfo()
                 member.type, member.mode = tarfile.DIRTYPE, 0o755
@@ -99,20 +92,18 @@ def parents(engine: Engine, base: str, prefix: str) -> list[tarfile.TarInfo]:
                 raise StartFailed(reason, cause="image")
             member.name = str(path).lstrip("/")
             found.append(member)
-    finally:
-        engine.remove(created["Id"])
     return found
 
 
 def _stat(engine: Engine, container: str, path: Path) -> tarfile.TarInfo | None:
-    about = archive_api.stat(engine.api, container, str(path))
+    about = engine.stat(container, str(path))
     if about is None:
         return None
     if about.get("linkTarget"):
         member = tarfile.TarInfo()
         member.type = tarfile.SYMTYPE
         return member
-    with archive_api.tar(engine.api, container, str(path)) as archive:
+    with engine.read_tar(container, str(path)) as archive:
         return archive.next()
 
 
@@ -190,24 +181,7 @@ def _load(engine: Engine, about: dict[str, Any], base_layers: list[str], layer: 
     name = f"{hashlib.sha256(data).hexdigest()}.json"
     names = [f"base-{number}/layer.tar" for number in range(len(base_layers))]
     manifest = json.dumps([{"Config": name, "RepoTags": [tag], "Layers": [*names, "runtime/layer.tar"]}]).encode()
-    api = engine.api
-    api.timeout = LOAD_SECONDS
-    try:
-        with classification.translated(f"loading {tag}"):
-            try:
-                for event in api.load_image(_archive({name: data, "manifest.json": manifest}, layer)):  # type: ignore[no-untyped-call]
-                    if "error" in event:
-                        raise refusal(str(event["error"]))
-            except (docker.errors.ImageLoadError, docker.errors.APIError) as error:
-                raise refusal(str(error)) from error
-    finally:
-        api.timeout = CALL_SECONDS
-
-
-def refusal(words: str) -> InfraError:
-    """What an engine's refusal to load an image means."""
-    kind = NoSpace if classification.NO_SPACE.search(words) else BundleError
-    return kind(f"the engine refused the layer: {words[:2000]}")
+    engine.load_image(_archive({name: data, "manifest.json": manifest}, layer), tag, seconds=LOAD_SECONDS)
 
 
 def _archive(small: dict[str, bytes], layer: Path) -> Iterator[bytes]:

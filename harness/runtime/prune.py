@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import docker.errors
-
-from taskgate.harness.base.errors import InfraError
-from taskgate.harness.engine import classification
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.runtime import injected, sources, volume
 from taskgate.harness.runtime.bundle import Store
@@ -29,7 +25,7 @@ def prune(engine: Engine, store: Store, tasks: list[Task], *, dry: bool = False)
     keep = used(engine, store, tasks)
     said = []
     for name, bundle in injected.images(engine).items():
-        if bundle not in keep and (dry or _remove_image(engine, name)):
+        if bundle not in keep and (dry or engine.remove_image(name)):
             said.append(f"image {name}")
     for name in volume.volumes(engine):
         if name.removeprefix("taskgate-runtime-") not in keep and (dry or engine.remove_volume(name)):
@@ -40,14 +36,3 @@ def prune(engine: Engine, store: Store, tasks: list[Task], *, dry: bool = False)
                 store.remove(bundle_kept)
             said.append(f"bundle {bundle_kept.name} ({bundle_kept.size >> 20} MiB)")
     return said
-
-
-def _remove_image(engine: Engine, name: str) -> bool:
-    try:
-        with classification.translated(f"removing {name}"):
-            engine.api.remove_image(name)
-    except InfraError as error:
-        if isinstance(error.__cause__, docker.errors.APIError) and error.__cause__.status_code in (404, 409):
-            return False
-        raise
-    return True

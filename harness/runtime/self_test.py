@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 from taskgate.harness.base.errors import BundleError, InfraError
-from taskgate.harness.engine import classification, ownership
 from taskgate.harness.engine.client import Engine
+from taskgate.harness.engine.platforms import architecture_of
 from taskgate.harness.runtime import volume
 from taskgate.harness.runtime.bundle import Bundle
 from taskgate.harness.runtime.empty_image import ensure_empty_image
@@ -52,31 +52,25 @@ def prove(engine: Engine, bundle: Bundle, tar: Path) -> None:
 
 
 def _run(engine: Engine, bundle: Bundle) -> str:
-    api = engine.api
-    image = ensure_empty_image(engine, bundle.platform.split("/")[1])
-    with classification.translated("proving the runtime"):
-        created = api.create_container(
-            image,
-            entrypoint=[f"{bundle.prefix}/libexec/busybox", "sh", "-c", SCRIPT, "sh", bundle.prefix, LIBRARIES],
-            user="4242:4242",
-            labels=ownership.labels(ownership.new_session(), SECONDS),
-            host_config=api.create_host_config(
-                binds=[volume.bind(bundle)], network_mode="none", read_only=True, security_opt=["no-new-privileges"]
-            ),
-        )
+    temporary = engine.temporary_container(
+        ensure_empty_image(engine, architecture_of(bundle.platform)),
+        [f"{bundle.prefix}/libexec/busybox", "sh", "-c", SCRIPT, "sh", bundle.prefix, LIBRARIES],
+        seconds=SECONDS,
+        user="4242:4242",
+        binds=[volume.bind(bundle)],
+        network_mode="none",
+        read_only=True,
+        security_opt=["no-new-privileges"],
+    )
     try:
-        with classification.translated("proving the runtime"):
-            api.start(created["Id"])
-            status = api.wait(created["Id"], timeout=SECONDS)["StatusCode"]
-            output = api.logs(created["Id"]).decode("utf-8", "replace")
+        with temporary as container:
+            status, output = engine.run_to_end(container, seconds=SECONDS, doing="proving the runtime")
     except InfraError as error:
         if "exec format error" in str(error):
             raise BundleError(
                 f"this host can't run {bundle.platform}, so the bundle can't be proven: install qemu-user-static"
             ) from error
         raise
-    finally:
-        engine.remove(created["Id"])
     if status or not output.rstrip().endswith("python works"):
         raise BundleError(f"the bundle does not run in an empty root (status {status}): {output[-2000:]}")
     return output

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from taskgate.harness.base import files
 from taskgate.harness.base.errors import BundleError, ImageNotFound, PlatformUnavailable, UsageError
-from taskgate.harness.engine import archive_api, classification, ownership
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.engine.image_request import ImageRequest
+from taskgate.harness.engine.tar_stream import timeless
 from taskgate.harness.runtime import builder, bundle
 from taskgate.harness.runtime.bundle import Bundle, Store
 from taskgate.harness.tasks.runtime_spec import Runtime
@@ -116,21 +116,15 @@ def _image(engine: Engine, name: str, platform: str) -> str:
 def _from_image(engine: Engine, store: Store, key: str, runtime: Runtime, platform: str) -> Bundle:
     assert runtime.from_image and runtime.path
     image = _image(engine, runtime.from_image, platform)
-    with classification.translated("making a container of the runtime's image"):
-        created = engine.api.create_container(
-            image, entrypoint=["none"], labels=ownership.labels(ownership.new_session(), 3600)
-        )
     try:
-        with store.temp_file() as tar:
-            with archive_api.tar(engine.api, created["Id"], runtime.path) as source:
+        with engine.temporary_container(image, seconds=3600) as container, store.temp_file() as tar:
+            with engine.read_tar(container, runtime.path) as source:
                 bundle.rewrite(source, tar, below=Path(runtime.path).name)
             return _keep(
                 store, key, tar, digest=bundle.key(image, runtime.path)[:16], runtime=runtime, platform=platform
             )
     except (FileNotFoundError, ValueError, tarfile.TarError) as error:
         raise UsageError(f"{runtime.path} can't be a runtime: {error}", field="runtime.path") from error
-    finally:
-        engine.remove(created["Id"])
 
 
 def _from_files(store: Store, key: str, runtime: Runtime, platform: str) -> Bundle:
@@ -147,14 +141,9 @@ def _from_files(store: Store, key: str, runtime: Runtime, platform: str) -> Bund
 
 
 def _pack(folder: Path, target: Path) -> None:
-    def neutral(member: tarfile.TarInfo) -> tarfile.TarInfo:
-        member.uid = member.gid = member.mtime = 0
-        member.uname = member.gname = ""
-        return member
-
     with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
         for path in sorted(folder.iterdir()):
-            tar.add(path, path.name, filter=neutral)
+            tar.add(path, path.name, filter=timeless)
 
 
 def _keep(store: Store, key: str, tar: Path, *, digest: str, runtime: Runtime, platform: str) -> Bundle:

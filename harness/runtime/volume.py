@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 
-from taskgate.harness.engine import archive_api, classification, ownership
+from taskgate.harness.engine import ownership
 from taskgate.harness.engine.client import Engine
+from taskgate.harness.engine.platforms import architecture_of
 from taskgate.harness.engine.tar_stream import of_files
 from taskgate.harness.runtime.bundle import Bundle, Store
 from taskgate.harness.runtime.empty_image import ensure_empty_image
@@ -31,33 +32,19 @@ def ensure(engine: Engine, bundle: Bundle, store: Store) -> None:
 
 def fill(engine: Engine, bundle: Bundle, tar: io.BufferedReader) -> None:
     """Fill it unless it is whole already: the mark in it is written last."""
-    api, volume = engine.api, name_of(bundle)
-    image = ensure_empty_image(engine, engine.platform.split("/")[1])
-    with classification.translated("making the runtime's volume"):
-        made = api.create_volume(volume, labels={LABEL: bundle.digest})
-        if LABEL not in (made.get("Labels") or {}) and engine.remove_volume(volume):
-            # Where ours was removed, a container's start made an empty one, by which nobody would know it for ours.
-            api.create_volume(volume, labels={LABEL: bundle.digest})
-        created = api.create_container(
-            image,
-            entrypoint=["none"],
-            labels=ownership.labels(ownership.new_session(), 600),
-            host_config=api.create_host_config(binds=[f"{volume}:{bundle.prefix}:nocopy"]),
-        )
-    try:
-        if _whole(engine, created["Id"], bundle):
+    name, labels = name_of(bundle), {LABEL: bundle.digest}
+    image = ensure_empty_image(engine, architecture_of(engine.platform))
+    if LABEL not in engine.create_volume(name, labels) and engine.remove_volume(name):
+        # Where ours was removed, a container's start made an empty one without a label.
+        engine.create_volume(name, labels)
+    binds = [f"{name}:{bundle.prefix}:nocopy"]
+    with engine.temporary_container(image, seconds=600, binds=binds) as container:
+        if engine.stat(container, f"{bundle.prefix}/{MARK}") is not None:
             return
-        with classification.translated("filling the runtime's volume"):
-            api.put_archive(created["Id"], bundle.prefix, tar)
-            api.put_archive(created["Id"], bundle.prefix, of_files({MARK: bundle.digest.encode()}))
-    finally:
-        engine.remove(created["Id"])
+        for data in (tar, of_files({MARK: bundle.digest.encode()})):
+            engine.put_tar(container, bundle.prefix, data, doing="filling the runtime's volume")
 
 
 def volumes(engine: Engine) -> list[str]:
     """The names of the runtimes' volumes on the engine. Raises InfraError."""
     return [name for name, _ in engine.volumes(LABEL)]
-
-
-def _whole(engine: Engine, container: str, bundle: Bundle) -> bool:
-    return archive_api.stat(engine.api, container, f"{bundle.prefix}/{MARK}") is not None

@@ -5,10 +5,6 @@ from __future__ import annotations
 import contextlib
 import tarfile
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import docker.errors
-from docker.types import Healthcheck, LogConfig
 
 from taskgate.harness.base.errors import EngineTimeout, InfraError, StartFailed
 from taskgate.harness.engine import archive_api, classification, ownership
@@ -73,51 +69,36 @@ class Container:
         self._patience = max(READY_SECONDS, task.timeout)
         self._shell: Shell | None = None
         self._slow: tuple[float, Callable[[], None]] | None = None
-        api = engine.api
-        source = delivery.image(image) if delivery else image.digest
-        with classification.translated("creating a container"):
-            host_config = api.create_host_config(
-                network_mode=network or task.network,
-                binds=[*(delivery.binds if delivery else ()), *binds] or None,
-                mem_limit=task.limits.memory,
-                nano_cpus=round(task.limits.cpus * 1e9) if task.limits.cpus else None,
-                pids_limit=task.limits.pids,
-                security_opt=["no-new-privileges"] if task.privileges == "no-new" else None,
-                # What the image prints goes to the attached stream only: nothing on the host's disk.
-                log_config=LogConfig(type="none"),
-            )
-            created = api.create_container(
-                source,
-                entrypoint=list(shell),
-                command=[],
-                user=task.user or image.user or None,
-                working_dir="/",
-                stdin_open=True,
-                environment=dict(task.env) or None,
-                healthcheck=Healthcheck(test=["NONE"]) if image.healthcheck else None,
-                labels=ownership.labels(session, seconds),
-                host_config=host_config,
-            )
-        self.id: str = created["Id"]
+        self.id = engine.create_container(
+            delivery.image(image) if delivery else image.digest,
+            shell,
+            labels=ownership.labels(session, seconds),
+            user=task.user or image.user or None,
+            environment=task.env,
+            stdin=True,
+            healthcheck=not image.healthcheck,
+            logged=False,
+            network_mode=network or task.network,
+            binds=[*(delivery.binds if delivery else ()), *binds] or None,
+            mem_limit=task.limits.memory,
+            nano_cpus=round(task.limits.cpus * 1e9) if task.limits.cpus else None,
+            pids_limit=task.limits.pids,
+            security_opt=["no-new-privileges"] if task.privileges == "no-new" else None,
+        )
 
     def start(self) -> None:
         """Start it and wait for its shell. Raises StartFailed, or InfraError."""
-        api = self._engine.api
-        attach = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
         reject_special_files(self._engine, self.id)
         try:
             # Podman prepares the container here already, so that what Docker says at the start it says now.
-            with classification.translated("attaching to a container"):
-                stream = api.attach_socket(self.id, params=attach)
-            shell = self._shell = Shell(stream, self._stop_processes)
+            shell = self._shell = Shell(self._engine.attach(self.id), self._stop_processes)
             if self._slow:
                 shell.call_when_slow(*self._slow)
             shell.boot()
-            with classification.translated("starting a container"):
-                api.start(self.id)
+            self._engine.start_container(self.id)
         except InfraError as error:
-            if isinstance(error.__cause__, docker.errors.APIError):
-                raise self._explained(classification.of_start(classification.explanation(error.__cause__))) from error
+            if answer := classification.answer_of(error):
+                raise self._explained(classification.of_start(answer.text)) from error
             raise
         except ShellDied as died:
             raise InfraError("the connection to a container broke before it was started") from died
@@ -155,11 +136,8 @@ class Container:
 
     def activity(self) -> Activity | None:
         """What its processes have used so far, by the engine's account; None where the engine doesn't know."""
-        api: Any = self._engine.api
-        url, once = api._url("/containers/{0}/stats", self.id), {"stream": 0, "one-shot": 1}
         try:
-            with classification.translated("asking what a container uses"):
-                stats = api._result(api._get(url, params=once), True)
+            stats = self._engine.stats(self.id)
             cpu = int(stats["cpu_stats"]["cpu_usage"]["total_usage"])
             blocks = (stats.get("blkio_stats") or {}).get("io_service_bytes_recursive") or ()
             return Activity(cpu, sum(int(row["value"]) for row in blocks if str(row.get("op")).lower() == "read"))
@@ -169,7 +147,7 @@ class Container:
     def target(self, path: str) -> str | None:
         """Where `path` leads, all links followed; None where nothing is. Through the archive API. Raises InfraError."""
         for _ in range(LINKS):
-            about = archive_api.stat(self._engine.api, self.id, path)
+            about = self._engine.stat(self.id, path)
             if about is None:
                 return None
             if not int(about["mode"]) & archive_api.LINK:
@@ -183,7 +161,7 @@ class Container:
         if place is None:
             return b""
         try:
-            with archive_api.tar(self._engine.api, self.id, place) as tar:
+            with self._engine.read_tar(self.id, place) as tar:
                 member = tar.next()
                 file = tar.extractfile(member) if member and member.isreg() else None
                 return file.read(size) if file else b""
@@ -192,7 +170,7 @@ class Container:
 
     def exists(self, path: str) -> bool:
         """Is there anything at `path`? Through the archive API."""
-        return archive_api.stat(self._engine.api, self.id, path) is not None
+        return self._engine.stat(self.id, path) is not None
 
     def exit_reason(self) -> tuple[str, bool]:
         """How the container ended, and whether the host caused it rather than the image."""
@@ -221,8 +199,7 @@ class Container:
         self._engine.remove(self.id)
 
     def _stop_processes(self) -> None:
-        with classification.translated("stopping a check's processes"):
-            self._engine.api.kill(self.id, signal="SIGUSR1")
+        self._engine.signal(self.id, "SIGUSR1", doing="stopping a check's processes")
 
     def _died_at_start(self, output: str) -> Exception:
         """The container started and its shell ended without an answer."""
@@ -255,7 +232,7 @@ def reject_special_files(engine: Engine, container: str) -> None:
         special = False
         # What can't be resolved (a loop of links) can't be opened.
         with contextlib.suppress(InfraError):
-            special = archive_api.peculiar(engine.api, container, path)
+            special = engine.is_special_file(container, path)
         if special:
             raise StartFailed(f"{path} is a pipe or a device, which engines open and hang on", cause="image")
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import codecs
 import logging
 import re
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import requests
 
 from taskgate.harness.base import escape
-from taskgate.harness.base.errors import EngineTimeout, ScriptFailed
+from taskgate.harness.base.errors import ScriptFailed
 from taskgate.harness.engine import classification
+from taskgate.harness.engine.execs import exit_status
+from taskgate.harness.engine.sdk import response_of
 from taskgate.harness.sandbox.log import safe_log
 
 KEEP_BYTES = 1024 * 1024
@@ -67,20 +68,16 @@ def _pieces(output: Any) -> Iterator[bytes]:
 
 def _status_of_stream(output: Any) -> int | None:
     """The status of the exec that a stream of the SDK came from: its response knows the exec's address."""
-    response = getattr(output, "_response", None)
+    response = response_of(output)
     found = STARTED.fullmatch(getattr(response, "url", None) or "")
     if response is None or found is None:
         return None
     session = requests.Session()
     session.mount(found["base"], response.connection)
-    deadline = time.monotonic() + STATUS_SECONDS
     with classification.translated("asking for a command's status"):
-        while time.monotonic() < deadline:
-            about = session.get(found["base"] + "json", timeout=STATUS_SECONDS).json()
-            if not about["Running"] and about.get("ExitCode") is not None:
-                return int(about["ExitCode"])
-            time.sleep(0.02)
-    raise EngineTimeout("the engine does not say how a command ended")
+        return exit_status(
+            lambda: session.get(found["base"] + "json", timeout=STATUS_SECONDS).json(), seconds=STATUS_SECONDS
+        )
 
 
 class _Lines:

@@ -13,12 +13,11 @@ import struct
 import time
 from dataclasses import dataclass
 
-from docker.types import Healthcheck, LogConfig
-
 from taskgate.harness.base.errors import InfraError, StartFailed
-from taskgate.harness.engine import classification, ownership
+from taskgate.harness.engine import ownership
 from taskgate.harness.engine.attach_stream import AttachStream
 from taskgate.harness.engine.client import Engine, Image
+from taskgate.harness.engine.platforms import architecture_of
 from taskgate.harness.engine.tar_stream import of_files
 from taskgate.harness.sandbox.container import reject_special_files
 from taskgate.harness.tasks.task import Task
@@ -95,32 +94,27 @@ class Pauses:
 
         Raises StartFailed or InfraError.
         """
-        api, name = self._engine.api, f".taskgate-pause-{secrets.token_hex(8)}"
-        with classification.translated("making a pause container"):
-            created = api.create_container(
-                image.digest,
-                entrypoint=[f"/{name}"],
-                command=[],
-                user="65534:65534",
-                working_dir="/",
-                stdin_open=True,
-                healthcheck=Healthcheck(test=["NONE"]) if image.healthcheck else None,
-                labels={**ownership.labels(self._session, EXPIRES_SECONDS), LABEL: network},
-                host_config=api.create_host_config(
-                    network_mode=network,
-                    mem_limit=32 << 20,
-                    pids_limit=16,
-                    cap_drop=["ALL"],
-                    security_opt=["no-new-privileges"],
-                    log_config=LogConfig(type="none"),
-                ),
-            )["Id"]
+        engine, name = self._engine, f".taskgate-pause-{secrets.token_hex(8)}"
+        created = engine.create_container(
+            image.digest,
+            [f"/{name}"],
+            labels={**ownership.labels(self._session, EXPIRES_SECONDS), LABEL: network},
+            doing="creating a pause container",
+            user="65534:65534",
+            stdin=True,
+            healthcheck=not image.healthcheck,
+            logged=False,
+            network_mode=network,
+            mem_limit=32 << 20,
+            pids_limit=16,
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges"],
+        )
         try:
-            with classification.translated("starting a pause container"):
-                reject_special_files(self._engine, created)
-                api.put_archive(created, "/", of_files({name: program(_architecture(self._engine))}, 0o755))
-                stream = AttachStream(api.attach_socket(created, params={"stdin": 1, "stream": 1}))
-                api.start(created)
+            reject_special_files(engine, created)
+            engine.put_tar(created, "/", of_files({name: program(_architecture(engine))}, 0o755))
+            stream = engine.attach(created, output=False)
+            engine.start_container(created, doing="starting a pause container")
         except BaseException:
             with contextlib.suppress(InfraError):
                 self._engine.remove(created)
@@ -149,4 +143,4 @@ def program(architecture: str) -> bytes:
 
 
 def _architecture(engine: Engine) -> str:
-    return engine.platform.split("/")[1]
+    return architecture_of(engine.platform)

@@ -19,7 +19,6 @@ import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from taskgate.harness.engine.attach_stream import STDERR, AttachStream
 
@@ -79,13 +78,13 @@ class Result:
 
 
 class Shell:
-    """Speaks to one container's shell over `sock`, an attached stream in Docker's multiplexed format.
+    """Speaks to one container's shell over `stream`, which is attached to it.
 
     `stop` sends SIGUSR1 to process 1 of the container.
     """
 
-    def __init__(self, sock: Any, stop: Callable[[], None]) -> None:
-        self._frames = AttachStream(sock)
+    def __init__(self, stream: AttachStream, stop: Callable[[], None]) -> None:
+        self._frames = stream
         self._stop = stop
         self._nonce = secrets.token_hex(16)
         self._mark = re.compile(rf"\n{self._nonce} (\d{{1,9}}) (\d{{1,3}})\n".encode())

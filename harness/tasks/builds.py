@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import docker.errors
-from docker.utils import build as contexts
-
 from taskgate.harness.base import escape, files
 from taskgate.harness.base.errors import InfraError, UsageError
 from taskgate.harness.base.names import folder_name
+from taskgate.harness.engine import build_context as contexts
 from taskgate.harness.engine import classification
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.tasks import dockerignore
@@ -114,27 +112,27 @@ class Builder:
             raise files.trouble(log, error) from error
 
     def _built(self, engine: Engine, tag: str, build: Build, sent: list[str], log: _Log) -> Built:
-        api = engine.api
-        api.timeout = SILENCE_SECONDS
         try:
-            with tempfile.TemporaryFile() as context, classification.translated(f"building {tag}"):
+            with tempfile.TemporaryFile() as context:
                 packed: Any = contexts.create_archive(str(build.context.absolute()), sent, fileobj=context)
                 packed.seek(0)
-                events = api.build(
-                    fileobj=packed, custom_context=True, dockerfile=build.dockerfile, buildargs=dict(build.args),
-                    target=build.target or "", tag=tag, rm=True, forcerm=True, decode=True,
-                )  # fmt: skip
+                events = engine.build_image(
+                    packed,
+                    tag,
+                    silence=SILENCE_SECONDS,
+                    dockerfile=build.dockerfile,
+                    args=build.args,
+                    target=build.target,
+                )
                 for event in events:
                     log.add(str(event.get("stream") or event.get("status") or event.get("error") or ""))
                     if said := event.get("error"):
                         return _failure(tag, str(said))
         except InfraError as error:
-            if (
-                isinstance(error.__cause__, docker.errors.APIError)
-                and 400 <= (error.__cause__.status_code or 500) < 500
-            ):
-                # The engine read the Dockerfile and would have none of it.
-                return _failure(tag, classification.explanation(error.__cause__))
+            answer = classification.answer_of(error)
+            if answer and 400 <= (answer.status or 500) < 500:
+                # The engine read the Dockerfile and refused it.
+                return _failure(tag, answer.text)
             raise
         return Built("built", tag)
 

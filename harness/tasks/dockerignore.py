@@ -9,9 +9,8 @@ import os
 import re
 from pathlib import Path
 
-from docker.utils import build as contexts
-
 from taskgate.harness.base.errors import ManifestError
+from taskgate.harness.engine import build_context as contexts
 from taskgate.harness.tasks import yaml_tree
 
 NAME = ".dockerignore"

@@ -22,7 +22,7 @@ def _engine(*listed: tuple[str, str], podman: bool = False, listing: bool = True
             return {"Id": known.get(f"localhost/{name}") or known[name]}
 
     made = Engine.__new__(Engine)
-    made.api, made.podman, made._listing, made._digests = Api(), podman, listing, None  # type: ignore[assignment]
+    made.api, made.podman, made._listing, made._digests = Api(), podman, listing, None
     return made
 
 
@@ -52,7 +52,7 @@ def test_a_listing_is_as_old_as_the_first_question() -> None:
     for listing, told in ((True, "sha256:old"), (False, "sha256:new")):
         engine = _engine(("demo:1", "sha256:old"), listing=listing)
         assert engine.digest("demo:1") == "sha256:old"
-        engine.api.inspect_image = lambda name: {"Id": "sha256:new"}  # type: ignore[method-assign]
+        engine.api.inspect_image = lambda name: {"Id": "sha256:new"}
         assert engine.digest("demo:1") == told
 
 

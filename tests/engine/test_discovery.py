@@ -110,7 +110,7 @@ def test_no_engine_says_what_to_do(bare: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_engine_that_says_nothing_is_given_up(silent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taskgate.harness.engine.client.CALL_SECONDS", 1)
+    monkeypatch.setattr("taskgate.harness.engine.connection.CALL_SECONDS", 1)
     with pytest.raises(EngineTimeout):
         Engine(f"unix://{silent}")
 

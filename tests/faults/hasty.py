@@ -3,12 +3,12 @@
 How long a run waits is not what these tests look at.
 """
 
-from taskgate.harness.engine import client
+from taskgate.harness.engine import connection, images
 from taskgate.harness.engine.registries import registry_client
 from taskgate.harness.gate import gate
 
 gate.TRIES, gate.WAIT_SECONDS = 2, 0.1
-client.CALL_SECONDS, client.PULL_SILENCE_SECONDS = 1, 2
+connection.CALL_SECONDS, images.PULL_SILENCE_SECONDS = 1, 2
 registry_client.READ_SECONDS, registry_client.TRIES, registry_client.PATIENCE_SECONDS, registry_client.WAIT_SECONDS = (
     2,
     2,

@@ -1,5 +1,5 @@
 """A pytest plugin for runs with an engine that hangs: its answers come within seconds, or it is given up."""
 
-from taskgate.harness.engine import client
+from taskgate.harness.engine import connection
 
-client.CALL_SECONDS = 3
+connection.CALL_SECONDS = 3

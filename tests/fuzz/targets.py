@@ -86,7 +86,7 @@ def shell(data: bytes) -> None:
     """Whatever a shell says of itself, an exit status or its end comes of it, in bounded memory."""
     here, there = socket.socketpair()
     with here, there:
-        made = Shell(here, lambda: None)
+        made = Shell(AttachStream(here), lambda: None)
         said = data[:30000].replace(NONCE, made._nonce.encode())
         there.sendall(b"\x01\0\0\0" + len(said).to_bytes(4, "big") + said)
         there.close()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from examples import images
-from taskgate.harness.engine import ownership
+from taskgate.harness.engine import ownership, reaper
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.tasks.task import Task
 from tests.library import running
@@ -45,8 +45,8 @@ def test_what_is_no_number(text: str) -> None:
 def test_what_others_run_from_it_is_left_alone(client: Any, engine: Engine, pretender: str) -> None:
     with running(client, pretender) as bystander:
         assert bystander.labels["taskgate"] == "gate"
-        ownership.reap(engine)
-        ownership.reap(engine, "0")
+        reaper.reap(engine)
+        reaper.reap(engine, "0")
         bystander.reload()
         assert bystander.status == "running"
 
@@ -59,8 +59,8 @@ def test_what_taskgate_runs_from_it_is_its_own(client: Any, engine: Engine, pret
     sandbox.start()
     assert sandbox._container is not None
     # It lives as long as its owner does.
-    ownership.reap(engine)
+    reaper.reap(engine)
     assert sandbox.sh("echo alive").out == "alive\n"
-    ownership.reap(engine, session)
+    reaper.reap(engine, session)
     assert client.containers.list(all=True, filters={"label": f"taskgate.session={session}"}) == []
     sandbox.close()

@@ -10,7 +10,7 @@ import docker.errors
 import pytest
 
 from examples import images
-from taskgate.harness.base.errors import BundleError
+from taskgate.harness.base.errors import BundleError, ImageRefused
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.engine.image_request import ImageRequest
 from taskgate.harness.runtime import dockerfile, layer, sources
@@ -75,7 +75,7 @@ def test_where_a_layer_is_refused_it_is_not_built(
     """As containerd's store refuses every layer."""
 
     def refused(*given: Any) -> None:
-        raise layer.refusal("layer not found")
+        raise ImageRefused("layer not found")
 
     monkeypatch.setattr(layer, "_load", refused)
     with pytest.raises(BundleError, match="ONBUILD"):

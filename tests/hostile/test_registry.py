@@ -363,7 +363,7 @@ def test_a_404_that_the_engine_was_given(answer: Answer, kind: type[Exception]) 
                 return [{"error": f'failed to resolve reference "{image}": {image}: not found'}]
 
         engine = Engine.__new__(Engine)
-        engine.api, engine.url, engine.pulls, engine._registries = Api(), host, 1, {}  # type: ignore[assignment]
+        engine.api, engine.url, engine.pulls, engine._registries = Api(), host, 1, {}
         with pytest.raises((ImageNotFound, RegistryError)) as caught:
             engine.image(ImageRequest(image))
     assert type(caught.value) is kind

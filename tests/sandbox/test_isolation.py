@@ -17,7 +17,7 @@ import requests
 
 from examples import images
 from taskgate.harness.base.errors import IsolationError
-from taskgate.harness.engine import ownership
+from taskgate.harness.engine import ownership, reaper
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.runtime import sources
 from taskgate.harness.runtime.bundle import Store
@@ -216,7 +216,7 @@ def inside(engine: Engine, tools: Tools, sound: str) -> Iterator[Any]:
     yield make
     for one in made:
         one.close()
-    assert ownership.reap(engine, SESSION) <= 1, "nothing but the canary is left"
+    assert reaper.reap(engine, SESSION) <= 1, "nothing but the canary is left"
 
 
 ECHO = """

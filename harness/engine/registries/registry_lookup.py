@@ -8,8 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from taskgate.harness.base.errors import ImageNotFound, PlatformUnavailable, RegistryError, TaskgateError
-from taskgate.harness.engine.client import Image, platform
 from taskgate.harness.engine.image_request import ImageRequest
+from taskgate.harness.engine.images import Image
+from taskgate.harness.engine.platforms import platform, same_platform
 from taskgate.harness.engine.registries.reference import Reference
 from taskgate.harness.engine.registries.registry_client import INDEXES, Client
 
@@ -126,7 +127,7 @@ def _chosen(index: dict[str, Any], request: ImageRequest) -> str:
             continue
         name = _platform(about)
         offered.append(name)
-        if all(a == b for a, b in zip(name.split("/"), request.platform.split("/"), strict=False)):
+        if same_platform(name, request.platform):
             return str(entry["digest"])
     said = ", ".join(sorted({name for name in offered if not name.startswith("unknown")})) or "none"
     raise PlatformUnavailable(f"{request.image} is not published for {request.platform}; there are {said[:300]}")

@@ -7,7 +7,6 @@ import json
 import time
 
 from taskgate.harness.base.errors import InfraError, IsolationError
-from taskgate.harness.engine import classification
 from taskgate.harness.engine.attach_stream import AttachStream
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.sandbox.container import Container
@@ -40,10 +39,7 @@ class ForwarderLink:
         """Returns once it listens. Raises InfraError."""
         self._container = container
         argv = [self._python, "-I", "-c", scripts.program("forwarder.py"), json.dumps(self._config)]
-        api = self._engine.api
-        with classification.translated("starting the forwarder in the container"):
-            exec_id = api.exec_create(container.id, argv, user="0", workdir="/")["Id"]
-            self._frames = AttachStream(api.exec_start(exec_id, socket=True))
+        self._frames = self._engine.exec(container.id, argv, "the forwarder", user="0", workdir="/").stream
         output, deadline = b"", time.monotonic() + START_SECONDS
         while b"ready\n" not in output:
             parts = self._frames.read(max(deadline - time.monotonic(), 0.001))

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from taskgate.harness.base.errors import InfraError
-from taskgate.harness.engine import classification, ownership
+from taskgate.harness.engine import ownership
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.sandbox.container import Container
 from taskgate.harness.sandbox.isolation.call_log import CallLog
@@ -134,8 +134,7 @@ class RelayLink:
 
     def _make_volume(self, labels: dict[str, str]) -> None:
         options = {**VOLUME, "o": VOLUME["o"] + ("" if self._engine.podman else SIZE)}
-        with classification.translated("creating a volume for sockets"):
-            self._engine.api.create_volume(self._volume, driver="local", driver_opts=options, labels=labels)
+        self._engine.create_volume(self._volume, labels, driver="local", options=options)
 
     def _start(self, tools: Tools, session: str, seconds: float, calls: int | None) -> Sidecar:
         endpoint = self._endpoint

@@ -8,10 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from docker.types import LogConfig
-
 from taskgate.harness.base.errors import IsolationError
-from taskgate.harness.engine import classification, ownership
+from taskgate.harness.engine import ownership
 from taskgate.harness.engine.attach_stream import STDERR, AttachStream
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.sandbox.isolation import scripts
@@ -48,10 +46,17 @@ class Sidecar:
         """
         self._engine, self._script, self._pending, self._errors = engine, script, b"", b""
         self._frames: AttachStream | None = None
-        host_config = engine.api.create_host_config(
+        self.id = engine.create_container(
+            tools.image,
+            [tools.python, "-I", "-c", scripts.program(script)],
+            labels=ownership.labels(session, seconds),
+            doing=f"creating the container of {script}",
+            user="0",
+            stdin=True,
+            publish=publish,
+            logged=False,
             network_mode=network,
             binds=[*tools.binds, *binds],
-            port_bindings={publish: ("127.0.0.1",)} if publish else None,
             extra_hosts=dict(hosts) if hosts else None,
             # Where the engine maps users, the host's network is for the host's users.
             userns_mode="host" if network == "host" else None,
@@ -60,19 +65,7 @@ class Sidecar:
             read_only=True,
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],
-            log_config=LogConfig(type="none"),
         )
-        with classification.translated(f"creating the container of {script}"):
-            self.id: str = engine.api.create_container(
-                tools.image,
-                entrypoint=[tools.python, "-I", "-c", scripts.program(script)],
-                command=[],
-                user="0",
-                stdin_open=True,
-                ports=[publish] if publish else None,
-                labels=ownership.labels(session, seconds),
-                host_config=host_config,
-            )["Id"]
         try:
             self._start(config)
         except BaseException:
@@ -110,11 +103,10 @@ class Sidecar:
 
     def port(self, inner: int) -> int:
         """The host's port that `inner` is published on. Raises InfraError."""
-        with classification.translated("looking up a published port"):
-            bound = self._engine.api.port(self.id, inner)
-        if not bound:
+        port = self._engine.published_port(self.id, inner)
+        if port is None:
             raise IsolationError(f"{self._script}: the engine published no port")
-        return int(bound[0]["HostPort"])
+        return port
 
     def hang_up(self) -> None:
         """End its stdin, and with it the script; whoever waits for a document gets an error."""
@@ -128,11 +120,8 @@ class Sidecar:
         self._engine.remove(self.id)
 
     def _start(self, config: Mapping[str, Any] | None) -> None:
-        api = self._engine.api
-        with classification.translated(f"starting the container of {self._script}"):
-            attach = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
-            self._frames = AttachStream(api.attach_socket(self.id, params=attach))
-            api.start(self.id)
+        self._frames = self._engine.attach(self.id)
+        self._engine.start_container(self.id, doing=f"starting the container of {self._script}")
         if config is not None:
             self.send(config)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from taskgate.harness.base.errors import BundleError, UsageError
 from taskgate.harness.engine.client import Engine
+from taskgate.harness.engine.platforms import architecture_of, without_variant
 from taskgate.harness.runtime import sources, volume
 from taskgate.harness.runtime.bundle import Bundle, Store
 from taskgate.harness.runtime.empty_image import ensure_empty_image
@@ -21,11 +22,11 @@ class Tools:
         assert bundle.python
         self.python = bundle.python
         self.binds = [volume.bind(bundle)]
-        self.image = ensure_empty_image(engine, bundle.platform.split("/")[1])
+        self.image = ensure_empty_image(engine, architecture_of(bundle.platform))
 
 
 def _bundle(engine: Engine, store: Store) -> Bundle:
-    platform = "/".join(engine.platform.split("/")[:2])
+    platform = without_variant(engine.platform)
     for bundle in reversed(store.all()):
         if bundle.proven and bundle.platform == platform:
             return bundle

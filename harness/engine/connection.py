@@ -1,0 +1,55 @@
+"""A connection to one engine, and what the engine says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from taskgate.harness.base.errors import InfraError
+from taskgate.harness.base.redaction import masked
+from taskgate.harness.engine import classification
+from taskgate.harness.engine.discovery import find_engine
+from taskgate.harness.engine.platforms import is_podman, platform
+from taskgate.harness.engine.sdk import SdkClient
+
+CALL_SECONDS = 60
+
+
+class Connection:
+    """`url` None: the engine that is found (see `discovery`). `platform` is the engine's own, `linux/amd64`.
+
+    `api` is the docker SDK's low-level client, for modules of this folder alone.
+    """
+
+    def __init__(self, url: str | None = None) -> None:
+        """Connect. Raises EngineUnavailable, EngineTimeout, UsageError for what is no address."""
+        host = find_engine(url)
+        self.url = host.url
+        with classification.translated(f"connecting to {masked(host.url)}"):
+            self.api: Any = SdkClient(
+                base_url=host.url,
+                version="auto",
+                timeout=CALL_SECONDS,
+                tls=host.tls or False,
+                max_pool_size=4,
+            )
+            version = self.api.version()
+        self.podman = is_podman(version)
+        self.platform = platform(version.get("Os"), version.get("Arch"))
+
+    def close(self) -> None:
+        self.api.close()
+
+    def alive(self) -> bool:
+        """Does the engine answer?"""
+        try:
+            with classification.translated("ping"):
+                return bool(self.api.ping())
+        except InfraError:
+            return False
+
+    def data_folder(self) -> Path | None:
+        """Where the engine keeps its images, if that folder can be seen from here. Raises InfraError."""
+        with classification.translated("asking for the engine's disk"):
+            folder = Path(str(self.api.info().get("DockerRootDir") or ""))
+        return folder if self.url.startswith("unix:") and folder.is_dir() else None

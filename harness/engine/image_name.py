@@ -1,0 +1,129 @@
+"""Image names, by the grammar of the distribution project: https://github.com/distribution/reference.
+
+[registry[:port]/]path[:tag][@algorithm:digest]
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+HUB = "docker.io"
+
+_HOST = re.compile(
+    r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[0-9a-fA-F:]+\])"
+    r"(?::[0-9]+)?",
+    re.ASCII,
+)
+_COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*", re.ASCII)
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}", re.ASCII)
+_DIGEST = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}", re.ASCII)
+_SHA256 = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
+PATH_LENGTH, TAG_LENGTH = 255, 128
+
+
+@dataclass(frozen=True, slots=True)
+class ImageName:
+    """`registry` is a host, with a port where one is named; `tag` and `digest` are empty where there is none."""
+
+    registry: str
+    repository: str
+    tag: str = ""
+    digest: str = ""
+
+    @property
+    def reference(self) -> str:
+        """The digest, else the tag, else `latest`: what is asked for."""
+        return self.digest or self.tag or "latest"
+
+    @classmethod
+    def parse(cls, text: str) -> ImageName:
+        """Raises ValueError, with the reason, for what no registry can hold under any name."""
+        name, at, digest = text.partition("@")
+        if at:
+            _check_digest(digest)
+        repository, colon, tag = split_tag(name)
+        if colon:
+            _check_tag(tag)
+        registry, path = _split_registry(repository)
+        if not _HOST.fullmatch(registry):
+            raise ValueError(f"{registry[:100]!r} is not a valid registry host")
+        _check_path(path)
+        if registry == HUB and "/" not in path:
+            path = f"library/{path}"
+        return cls(registry, path, tag, digest)
+
+
+def split_tag(name: str) -> tuple[str, str, str]:
+    """Repository, `:` and tag; both empty where there is none: the colon of a port begins no tag."""
+    repository, colon, tag = name.rpartition(":")
+    return (name, "", "") if not colon or "/" in tag else (repository, colon, tag)
+
+
+def split(reference: str) -> tuple[str, str]:
+    """The repository with its registry, and the digest, else the tag, else `latest`; whatever the text holds."""
+    name, _, digest = reference.partition("@")
+    repository, _, tag = split_tag(name)
+    return repository, digest or tag or "latest"
+
+
+def without_registry(repository: str) -> str:
+    """`bench/task` for `localhost:5000/bench/task`."""
+    host, slash, rest = repository.partition("/")
+    return rest if slash and _is_registry(host) else repository
+
+
+def is_valid(text: str) -> bool:
+    """May an engine or a registry hold an image of that name, or is it an image's id?"""
+    try:
+        ImageName.parse(text)
+    except ValueError:
+        return bool(_ID.fullmatch(text))
+    return True
+
+
+def full_name(reference: str, *, localhost: bool = True) -> str:
+    """One spelling for one image: `docker.io/library/x:latest`, `library/x` and `x`; with `localhost` also
+    `localhost/x`, which is what Podman calls an `x` that was built there, and another image to Docker."""
+    name = re.sub(r"^(?:docker\.io|localhost)/" if localhost else r"^docker\.io/", "", reference)
+    name = name.removeprefix("library/")
+    return name if "@" in name or split_tag(name)[1] else f"{name}:latest"
+
+
+def _split_registry(repository: str) -> tuple[str, str]:
+    host, slash, path = repository.partition("/")
+    if not slash or not _is_registry(host):
+        return HUB, repository
+    return (HUB if host == f"index.{HUB}" else host), path
+
+
+def _is_registry(host: str) -> bool:
+    return "." in host or ":" in host or host == "localhost"
+
+
+def _check_digest(digest: str) -> None:
+    if not _DIGEST.fullmatch(digest) or (digest.startswith("sha256:") and not _SHA256.fullmatch(digest)):
+        raise ValueError(f"{digest[:100]!r} is not a digest such as sha256: and 64 digits of 0-9a-f")
+
+
+def _check_tag(tag: str) -> None:
+    if len(tag) > TAG_LENGTH:
+        raise ValueError(f"its tag has {len(tag)} characters, a tag may have at most {TAG_LENGTH}")
+    if not _TAG.fullmatch(tag):
+        raise ValueError(f"{tag!r} is not a tag: letters, digits, `_`, `.` and `-`, the first not `.` or `-`")
+
+
+def _check_path(path: str) -> None:
+    if len(path) > PATH_LENGTH:
+        raise ValueError(f"its repository has {len(path)} characters, it may have at most {PATH_LENGTH}")
+    for component in path.split("/"):
+        if _COMPONENT.fullmatch(component):
+            continue
+        if component != component.lower():
+            raise ValueError(f"{component[:100]!r} is not a repository name: it must be lower case")
+        raise ValueError(
+            f"{component[:100]!r} is not part of a repository name: a-z and 0-9, separated by `.`, `_`, `__` or `-`"
+        )
+    if _ID.fullmatch(path):
+        raise ValueError("64 digits of 0-9a-f are an image's id, not a name")

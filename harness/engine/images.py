@@ -1,0 +1,260 @@
+"""Images on the engine: looked up, pulled, tagged, loaded, built, pushed, removed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import IO, Any
+
+import docker.errors
+
+from taskgate.harness.base.errors import (
+    EngineTimeout,
+    ImageNotFound,
+    ImageRefused,
+    InfraError,
+    NoSpace,
+    RegistryError,
+    TaskgateError,
+    Unresolved,
+)
+from taskgate.harness.base.locks import pull_slot
+from taskgate.harness.engine import classification, image_name
+from taskgate.harness.engine.connection import Connection
+from taskgate.harness.engine.image_name import full_name
+from taskgate.harness.engine.image_request import ImageRequest
+from taskgate.harness.engine.platforms import platform
+from taskgate.harness.engine.registries.reference import Reference
+from taskgate.harness.engine.registries.registry_client import Client
+
+# Docker's pull is silent while it extracts a large layer.
+PULL_SILENCE_SECONDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What the engine says of an image it has.
+
+    `digest` is its content-addressed id, `sha256:…`; `workdir` its WORKDIR, empty where it sets none.
+    """
+
+    digest: str
+    platform: str
+    user: str
+    env: Mapping[str, str]
+    healthcheck: bool
+    workdir: str = ""
+
+
+class Images(Connection):
+    """The image API. Every method raises InfraError where the engine fails, hangs or is gone."""
+
+    def __init__(self, url: str | None = None, *, pulls: int = 3, listing: bool = True) -> None:
+        """`pulls`: how many run at once on this host. `listing`: digests come out of one listing of all images, which
+        is as old as the first question."""
+        super().__init__(url)
+        # Docker fetches a layer that two images share once, Podman twice.
+        self.pulls = 1 if self.podman else pulls
+        self._listing = listing
+        self._digests: dict[str, str | None] | None = None
+        self._registries: dict[str, Client] = {}
+
+    def digest(self, reference: str) -> str | None:
+        """The digest of a local image, from the listing if there is one; None where the engine has none of that
+        name."""
+        name = full_name(reference, localhost=self.podman)
+        if self._listing:
+            if self._digests is None:
+                self._digests = self._listed()
+            # Two images may have that name on Podman: the engine knows which of them it would take.
+            if name not in self._digests or self._digests[name]:
+                return self._digests.get(name)
+        image = self.local(reference)
+        return image.digest if image else None
+
+    def tags(self) -> list[str]:
+        """The names of all local images that have one."""
+        return sorted({tag for tag, _ in self._named()})
+
+    def labelled_images(self, label: str) -> dict[str, str]:
+        """The images that carry `label`: each name (or id, where it has none) and the label's value."""
+        with classification.translated("listing images"):
+            images = self.api.images(filters={"label": label})
+        return {
+            tag: str((image.get("Labels") or {}).get(label, ""))
+            for image in images
+            for tag in image.get("RepoTags") or [image["Id"]]
+        }
+
+    def has_tag(self, tag: str) -> bool:
+        """Is there an image of exactly that name?"""
+        with classification.translated("listing images"):
+            return any(tag in (image.get("RepoTags") or ()) for image in self.api.images(name=tag))
+
+    def image(self, request: ImageRequest) -> Image:
+        """The image, pulled if its `pull` says so.
+
+        Raises ImageNotFound, PlatformUnavailable, NotOnHost (`pull` is never), or another InfraError.
+        """
+        if request.pull != "always" and (image := self.local(request.image)):
+            return image
+        if request.pull == "never":
+            raise ImageNotFound(f"{request.image} is not on the engine, and `pull` is never")
+        try:
+            with pull_slot(self.url, request.image, self.pulls):
+                # Another worker may have brought it while this one waited.
+                if request.pull != "always" and (image := self.local(request.image)):
+                    return image
+                self._pull(request.image, request.platform)
+        except Unresolved as error:
+            raise self._resolved(request.image, error) from error
+        if image := self.local(request.image):
+            return image
+        raise InfraError(f"{request.image} was pulled, but the engine does not have it")
+
+    def inspect(self, reference: str) -> dict[str, Any] | None:
+        """The engine's own description of a local image; None where it has none of that name."""
+        try:
+            with classification.translated(f"inspecting {reference}", keep=docker.errors.NotFound):
+                return dict(self.api.inspect_image(reference))
+        except docker.errors.NotFound:
+            return None
+
+    def local(self, reference: str) -> Image | None:
+        """A local image; None where the engine has none of that name."""
+        about = self.inspect(reference)
+        if about is None:
+            return None
+        config = about.get("Config") or {}
+        env = dict(entry.partition("=")[::2] for entry in config.get("Env") or ())
+        digest = str(about["Id"])
+        return Image(
+            digest=digest if digest.startswith("sha256:") else f"sha256:{digest}",
+            platform=platform(about.get("Os"), about.get("Architecture"), about.get("Variant")),
+            user=config.get("User") or "",
+            env=env,
+            healthcheck=bool(config.get("Healthcheck")),
+            workdir=config.get("WorkingDir") or "",
+        )
+
+    def history(self, reference: str) -> list[dict[str, Any]]:
+        """The history API's lines, newest first."""
+        with classification.translated(f"reading the history of {reference}"):
+            return list(self.api.history(reference))
+
+    def tag(self, reference: str, name: str) -> None:
+        """Give an image another name, `repository:tag`."""
+        repository, tag = image_name.split(name)
+        with classification.translated(f"tagging {reference}"):
+            self.api.tag(reference, repository, tag)
+
+    def remove_image(self, name: str, *, prune: bool = True) -> bool:
+        """Remove an image, or its name where it has others; False where it is in use or was not there.
+
+        `prune` False: parents without a name stay.
+        """
+        try:
+            with classification.translated(f"removing {name}"):
+                self.api.remove_image(name, noprune=not prune)
+        except InfraError as error:
+            if classification.status_of(error) not in (404, 409):
+                raise
+            return False
+        return True
+
+    def load_image(self, tar: bytes | Iterable[bytes], name: str, *, seconds: float) -> None:
+        """Load a tar as `docker save` writes it. Raises ImageRefused where the engine will not have it, NoSpace."""
+        usual, self.api.timeout = self.api.timeout, seconds
+        try:
+            with classification.translated(f"loading {name}"):
+                try:
+                    for event in self.api.load_image(tar):
+                        if "error" in event:
+                            raise _refusal(name, str(event["error"]))
+                except (docker.errors.ImageLoadError, docker.errors.APIError) as error:
+                    raise _refusal(name, str(error)) from error
+        finally:
+            self.api.timeout = usual
+
+    def build_image(
+        self,
+        context: IO[bytes],
+        tag: str,
+        *,
+        silence: float,
+        dockerfile: str | None = None,
+        args: Mapping[str, str] | None = None,
+        target: str | None = None,
+        network: str | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Build from a tar; yields the engine's events (`stream`, `status`, `error`). Raises EngineTimeout where
+        nothing comes for `silence` seconds."""
+        with classification.translated(f"building {tag}"):
+            yield from self.api.build(
+                fileobj=context, custom_context=True, dockerfile=dockerfile, buildargs=dict(args) if args else None,
+                target=target, tag=tag, rm=True, forcerm=True, decode=True, timeout=silence, network_mode=network,
+            )  # fmt: skip
+
+    def push(self, tag: str) -> None:
+        """Push an image. Raises RegistryError as well."""
+        repository, name = image_name.split(tag)
+        with classification.translated(f"pushing {tag}"):
+            try:
+                for event in self.api.push(repository, tag=name, stream=True, decode=True):
+                    if "error" in event:
+                        raise RegistryError(f"pushing {tag}: {str(event['error'])[:2000]}")
+            except docker.errors.APIError as error:
+                raise RegistryError(f"pushing {tag}: {classification.explanation(error)}") from error
+
+    def _listed(self) -> dict[str, str | None]:
+        """Digests by name; None for a name of several images."""
+        listed: dict[str, str | None] = {}
+        for tag, digest in self._named():
+            name = full_name(tag, localhost=self.podman)
+            listed[name] = digest if listed.get(name, digest) == digest else None
+        return listed
+
+    def _named(self) -> list[tuple[str, str]]:
+        with classification.translated("listing images"):
+            images = self.api.images()
+        named = [(tag, image["Id"]) for image in images for tag in image.get("RepoTags") or () if tag]
+        return [(tag, digest) for tag, digest in named if "<none>" not in tag]
+
+    def _pull(self, reference: str, wanted: str) -> None:
+        repository, tag = image_name.split(reference)
+        self.api.silence = PULL_SILENCE_SECONDS
+        try:
+            with classification.translated(f"pulling {reference}"):
+                for event in self.api.pull(repository, tag=tag, platform=wanted, stream=True, decode=True):
+                    if "error" in event:
+                        raise classification.of_pull(str(event["error"])[:4000], reference)
+        except json.JSONDecodeError as error:
+            raise InfraError(f"pulling {reference}: the engine's answer was cut short") from error
+        except InfraError as error:
+            if isinstance(error, EngineTimeout) and self.alive():
+                # The engine answers, so it is the registry that it waits for.
+                silent = f"{reference} could not be pulled: nothing came for {PULL_SILENCE_SECONDS} s"
+                raise RegistryError(silent) from error
+            if answer := classification.answer_of(error):
+                raise classification.of_pull(answer.text, reference) from error
+            raise
+        finally:
+            self.api.silence = None
+
+    def _resolved(self, reference: str, error: Unresolved) -> TaskgateError:
+        """What it is, by the registry's own answer. Raises ImageNotFound for what can't be a name."""
+        name = Reference.parse(reference)
+        client = self._registries.setdefault(name.registry, Client(name.registry))
+        try:
+            if client.exists(name):
+                return error
+        except RegistryError as unclear:
+            return RegistryError(f"{error}; the registry, asked directly: {unclear}")
+        return ImageNotFound(f"the registry has no such image: {error}")
+
+
+def _refusal(name: str, text: str) -> InfraError:
+    if classification.NO_SPACE.search(text):
+        return NoSpace(f"loading {name}: the engine's disk is full: {text[:2000]}")
+    return ImageRefused(f"the engine refused to load {name}: {text[:2000]}")

@@ -1,0 +1,82 @@
+"""The docker SDK's low-level client as taskgate uses it. No other module calls the SDK's private methods.
+
+They are needed where the public ones lack a parameter, a time limit, or an answer that can be read on Podman.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import docker
+
+# docker's type stubs know a part of it only.
+Api = Any
+
+
+class SdkClient(docker.APIClient):
+    """An APIClient whose every call has a time limit.
+
+    An engine's own certificate authority counts even where REQUESTS_CA_BUNDLE names those of the web. Calls that the
+    SDK would wait for without end, such as a pull, may be silent for `silence` seconds.
+    """
+
+    silence: float | None = None
+
+    def post(self, url: Any, data: Any = None, json: Any = None, **kwargs: Any) -> Any:
+        """As the SDK's, which attaches by this without a time limit."""
+        kwargs.setdefault("timeout", self.timeout)
+        return super().post(url, data, json, **kwargs)
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        verify = self.verify if verify is None else verify
+        return super().merge_environment_settings(url, proxies, stream, verify, cert)
+
+    def _set_request_timeout(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        if kwargs.setdefault("timeout", self.timeout) is None:
+            kwargs["timeout"] = self.silence
+        return kwargs
+
+
+def head_archive(api: Api, container: str, path: str) -> Any:
+    """The answer to a HEAD for a path in a container, whatever its status. Raises the SDK's errors."""
+    return api.head(api._url("/containers/{0}/archive", container), params={"path": path}, timeout=api.timeout)
+
+
+def get_archive(api: Api, container: str, path: str, chunk_bytes: int) -> tuple[Iterator[bytes], Mapping[str, str]]:
+    """The tar of a path in a container, in pieces, and the answer's headers. Raises the SDK's errors."""
+    answer = api._get(
+        api._url("/containers/{0}/archive", container),
+        params={"path": path},
+        stream=True,
+        headers={"Accept-Encoding": "identity"},
+    )
+    api._raise_for_status(answer)
+    return api._stream_raw_result(answer, chunk_bytes, False), answer.headers
+
+
+def put_archive(api: Api, container: str, folder: str, data: Any, *, keep_folders: bool = False) -> None:
+    """Unpack a tar (bytes, a file, or an iterator of pieces) into a folder of a container.
+
+    `keep_folders`: refuse to replace a folder by a file, or a file by a folder. Raises the SDK's errors.
+    """
+    params = {"path": folder, **({"noOverwriteDirNonDir": "true"} if keep_folders else {})}
+    answer = api._put(api._url("/containers/{0}/archive", container), params=params, data=data)
+    api._raise_for_status(answer)
+
+
+def inspect_with_size(api: Api, container: str) -> dict[str, Any]:
+    """A container's description with its `SizeRw`, which `inspect_container` does not ask for."""
+    answer = api._get(api._url("/containers/{0}/json", container), params={"size": 1})
+    return dict(api._result(answer, True))
+
+
+def stats(api: Api, container: str) -> dict[str, Any]:
+    """What a container has used so far, without the second that the engine would wait for a difference."""
+    answer = api._get(api._url("/containers/{0}/stats", container), params={"stream": 0, "one-shot": 1})
+    return dict(api._result(answer, True))
+
+
+def response_of(stream: Any) -> Any:
+    """The HTTP response that a stream of the SDK (`exec_run(stream=True).output`) reads from; None if unknown."""
+    return getattr(stream, "_response", None)
