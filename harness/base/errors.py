@@ -126,12 +126,47 @@ class IsolationError(InfraError):
         self.evidence = evidence
 
 
-class ScriptFailed(TaskgateError):
+class CommandError(TaskgateError):
+    """A command in a container did not end with status 0. `exit_code`: its status; `output`: what it printed."""
+
+    def __init__(self, message: str, *, exit_code: int, output: str = "") -> None:
+        super().__init__(message)
+        self.exit_code, self.output = exit_code, output
+
+
+class ScriptFailed(CommandError):
     """A command in a container ended with another status than 0."""
 
     def __init__(self, exit_code: int, output: str) -> None:
-        super().__init__(f"Script failed with exit code {exit_code}")
-        self.exit_code, self.output = exit_code, output
+        super().__init__(f"Script failed with exit code {exit_code}", exit_code=exit_code, output=output)
+
+
+class CommandStopped(CommandError):
+    """A command in a container was stopped: it printed too much, or was cancelled."""
+
+
+class CommandTimeout(CommandStopped, TimeoutError):
+    """A command in a container was stopped at its deadline."""
+
+
+class CommandNotStarted(CommandError):
+    """The engine could not start a command in a container. The message is the engine's."""
+
+
+class CommandNotFound(CommandNotStarted, FileNotFoundError):
+    """The container has no such program."""
+
+
+class CommandNotPermitted(CommandNotStarted, PermissionError):
+    """The file is not an executable program, or the user may not run it."""
+
+
+class UserNotFound(CommandNotStarted, LookupError):
+    """The container has no such user or group."""
+
+
+class WorkdirNotFound(CommandNotStarted, FileNotFoundError):
+    """The container has no such working directory."""
 
 
 class AgentFailed(TaskgateError):
@@ -143,7 +178,27 @@ class Interrupted(TaskgateError):
 
 
 class TransferError(TaskgateError):
-    """A copy into or out of a container was refused: the archive is hostile or damaged, or there is no room."""
+    """A copy into or out of a container was refused: a conflict of file types, or a hostile or damaged archive."""
+
+
+class PathNotFound(TransferError, FileNotFoundError):
+    """There is no such file or directory."""
+
+
+class PathIsDirectory(TransferError, IsADirectoryError):
+    """A directory is where a file is needed."""
+
+
+class PathNotDirectory(TransferError, NotADirectoryError):
+    """Something else is where a directory is needed."""
+
+
+class PathNotPermitted(TransferError, PermissionError):
+    """The user may not read or write there."""
+
+
+class PathTooLarge(TransferError):
+    """There is more data than the caller allows."""
 
 
 class BuildFailed(TaskgateError):

@@ -3,7 +3,8 @@
 The container's command is `/bin/sh`, process 1 of its PID namespace, fed through one attached connection:
 no exec, no file in the image, nothing needed from it but a POSIX shell (dash, bash and busybox are alike).
 
-- Each command runs in a subshell. When it is over, `kill -9 -1` from process 1 ends everything it left.
+- Each command runs in a subshell. When it is over, `kill -9 -1` from process 1 ends everything it left, and the
+  result is sent once nothing is left.
 - Deadlines are kept by the host, as an image need not have `sleep`: SIGUSR1 to process 1 makes it kill all
   others. That is a builtin, so it works in a container that can fork no more.
 - Results are framed by a nonce that is sent over stdin. It is in no file, argument or environment variable,
@@ -28,18 +29,40 @@ GRACE_SECONDS = 10.0
 # No result is longer: a nonce, a number and a status.
 RESULT_BYTES = 64
 
-# kill -9 -1 reaches every process but the caller and process 1, so it must never run as another than that.
+# What is still there LEFT_ROUNDS looks after it was killed (a second or two) is reported as this status.
+LEFT_STATUS = 999
+LEFT_ROUNDS = 2000
+# kill -9 -1 reaches every process but the caller and process 1, so it must never run as another than that. A killed
+# process goes on for a moment, and one of another user would not be reached: hence the look, with builtins alone.
 # BusyBox gives up a write that a dying child's SIGCHLD interrupts, hence the tries; a pipe takes the line whole or not.
 BOOT = """\
 [ $$ = 1 ] || exit 97
 tg_nonce={nonce}
 trap 'tg_hit=1; kill -9 -1 2>/dev/null' USR1
+tg_left() {{
+  for tg_folder in /proc/[0-9]*; do
+    [ "$tg_folder" != /proc/1 ] || continue
+    tg_stat=
+    while IFS= read -r tg_line || [ -n "$tg_line" ]; do tg_stat="$tg_stat $tg_line"; done <"$tg_folder/stat"
+    set -- ${{tg_stat##*") "}}
+    case $1 in "" | X) continue ;; Z) [ "${{18}}" -gt 1 ] || continue ;; esac
+    return 0
+  done 2>/dev/null
+  return 1
+}}
+tg_end() {{
+  tg_round=0
+  while kill -9 -1 2>/dev/null; tg_left; do
+    tg_round=$((tg_round + 1))
+    [ "$tg_round" -lt {rounds} ] || return 1
+  done
+}}
 tg() {{
   tg_id=$1; tg_script=$2; shift 2; tg_hit=
   ( trap - USR1; unset tg_nonce; eval "$tg_script" ) </dev/null 2>&1 &
   wait $!; tg_code=$?
   [ -z "$tg_hit" ] || {{ wait $!; tg_code=$?; }}
-  kill -9 -1 2>/dev/null
+  tg_end || tg_code={left}
   for tg_try in 1 2 3 4 5; do printf '\\n%s %s %s\\n' "$tg_nonce" "$tg_id" "$tg_code" && break; done
 }}
 tg 0 :
@@ -55,7 +78,7 @@ class ShellDied(Exception):
 
 
 class ShellStuck(Exception):
-    """The shell did not answer, not even after SIGUSR1."""
+    """The shell did not answer, not even after SIGUSR1, or could not end what a command left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +122,7 @@ class Shell:
 
     def boot(self) -> None:
         """Send the shell its first lines. Before the container is started, so that they are there when it is."""
-        self._send(BOOT.format(nonce=self._nonce))
+        self._send(BOOT.format(nonce=self._nonce, left=LEFT_STATUS, rounds=LEFT_ROUNDS))
 
     def ready(self, seconds: float) -> None:
         """Wait for the shell's first sign of life. Raises ShellDied or ShellStuck."""
@@ -140,6 +163,8 @@ class Shell:
             self._send(f"tg {self._count} :\n")
             if code is None or self._collect(self._count, Excerpt(), time.monotonic() + GRACE_SECONDS) is None:
                 raise ShellStuck(kept.text())
+        if code == LEFT_STATUS:
+            raise ShellStuck(kept.text())
         return Result(command, code, kept.text(), time.monotonic() - begun, stopped)
 
     def close(self) -> None:

@@ -83,6 +83,49 @@ def test_what_a_command_leaves_running_is_ended(sandbox: Sandbox) -> None:
     assert sandbox.sh(UNTIL_GONE, "sleep100").code == 0
 
 
+LEAVERS = {
+    "root": None,
+    "a named user": "agent",
+    "an arbitrary uid": "4321",
+}
+LIST = "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline; echo; done 2>/dev/null"
+
+
+@pytest.mark.parametrize("user", LEAVERS)
+def test_nothing_survives_a_check_of_any_user(engine: Any, sound: str, user: str) -> None:
+    """Daemons, changed environments, and set-user-ID programs, at the command's own end and at its deadline."""
+    sandbox = Sandbox(engine, Task("one", sound, pull="never", user=LEAVERS[user]), "tests")
+    begin = (
+        "(setsid sh -c 'exec env -i sleep 4001' &); (sleep 4002 &); su -c 'sleep 4003' root </dev/null & sleep 4004 &"
+    )
+    try:
+        for _ in range(5):
+            sandbox.begin(10.0)
+            sandbox.sh(begin)
+            assert "sleep" not in sandbox.sh(LIST).out
+        sandbox.begin(1.0)
+        with pytest.raises(CheckStopped, match="timed out"):
+            sandbox.sh(f"{begin} sleep 4005")
+        sandbox.begin(10.0)
+        assert "sleep" not in sandbox.sh(LIST).out
+    finally:
+        sandbox.close()
+
+
+def test_a_slow_end_is_waited_for(engine: Any, sound: str) -> None:
+    """A process with much memory takes its time to die: the next command never sees it."""
+    sandbox = Sandbox(engine, Task("one", sound, pull="never"), "tests")
+    try:
+        for _ in range(3):
+            sandbox.begin(20.0)
+            sandbox.sh(
+                "python3 -c 'import time; x = bytearray(400 << 20); x[::4096] = x[::4096]; time.sleep(99)' & sleep 2"
+            )
+            assert "python3" not in sandbox.sh(LIST).out
+    finally:
+        sandbox.close()
+
+
 def test_a_command_that_kills_the_shell_costs_itself_alone(sandbox: Sandbox) -> None:
     sandbox.begin(10.0)
     with pytest.raises(CheckStopped):
