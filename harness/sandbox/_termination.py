@@ -15,8 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import docker.errors
-
 from taskgate.harness.base.errors import InfraError
 from taskgate.harness.engine import classification
 from taskgate.harness.engine.attach_stream import STDERR, AttachStream, wait_readable
@@ -328,7 +326,7 @@ class Termination:
                 stream = AttachStream(self._api.exec_start(created, socket=True))
             return self._read(stream)
         except InfraError as error:
-            if isinstance(error.__cause__, docker.errors.APIError):
+            if classification.answer_of(error):
                 return None
             raise
         finally:

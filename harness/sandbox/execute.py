@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import selectors
 import threading
@@ -11,8 +10,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
-
-import docker.errors
 
 from taskgate.harness.base.errors import (
     CommandNotFound,
@@ -27,8 +24,9 @@ from taskgate.harness.base.errors import (
     UserNotFound,
     WorkdirNotFound,
 )
-from taskgate.harness.engine import classification
+from taskgate.harness.engine import classification, sdk
 from taskgate.harness.engine.attach_stream import STDERR, AttachStream
+from taskgate.harness.engine.platforms import is_podman
 from taskgate.harness.sandbox._termination import VARIABLE, Termination, new_mark
 
 OUTPUT_BYTES = 16 * 1024 * 1024
@@ -303,13 +301,13 @@ def _not_started(error: CommandNotStarted, seconds: float) -> Executed:
 
 def _refused(api: Any, exec_id: str, error: InfraError) -> CommandNotStarted | None:
     """What Podman answers instead of a stream where it can't start a command, such as for a missing user."""
-    cause = error.__cause__
-    if not isinstance(cause, docker.errors.APIError) or cause.status_code != 500:
+    answer = classification.answer_of(error)
+    if answer is None or answer.status != 500:
         return None
     about = _inspect(api, exec_id)
     if about["Running"] or not about.get("ExitCode"):
         return None
-    return _classified(classification.explanation(cause), 126)
+    return _classified(answer.text, 126)
 
 
 def _start_error(container: Any, exec_id: str, code: int, output: bytes, since: int) -> CommandNotStarted | None:
@@ -330,18 +328,13 @@ def _start_error(container: Any, exec_id: str, code: int, output: bytes, since: 
 
 def _is_podman(api: Any) -> bool:
     with classification.translated("asking what engine this is"):
-        return any("podman" in str(part).lower() for part in api.version().get("Components") or ())
+        return is_podman(api.version())
 
 
 def _podman_started(api: Any, container_id: str, since: int) -> bool:
     """Has Podman started any command in the container since then (a Unix time in nanoseconds)?"""
-    wanted = {"container": [container_id], "event": ["exec"]}
-    period = {"since": str(since // 10**9), "until": str(int(time.time()) + 1)}
-    params = {"stream": "false", **period, "filters": json.dumps(wanted)}
     with classification.translated("asking for a container's events"):
-        answer = api._get(api._url("/events"), params=params)
-        api._raise_for_status(answer)
-        events = [json.loads(line) for line in answer.text.splitlines() if line.strip()]
+        events = sdk.events(api, container_id, since // 10**9, int(time.time()) + 1)
     return any(event.get("Action") == "exec" and event.get("timeNano", 0) >= since for event in events)
 
 
