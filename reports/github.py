@@ -1,27 +1,41 @@
-"""The summary of a GitHub Actions job, where $GITHUB_STEP_SUMMARY names its file."""
+"""The summary of a GitHub Actions job, appended to the file that $GITHUB_STEP_SUMMARY names."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from taskgate.harness.base import escape, files
 from taskgate.harness.gate.tally import Tally
 from taskgate.harness.gate.verdict import Verdict
+from taskgate.reports.report import Report
 
 ROWS, IDS = 100, 10
 
 
+class GitHubSummary(Report):
+    """Written once, when the run is over."""
+
+    def finish(self, tally: Tally) -> None:
+        write(tally)
+
+
 def write(tally: Tally) -> None:
-    """Append it; nothing happens where the variable is not set. Raises InfraError."""
-    where = os.environ.get("GITHUB_STEP_SUMMARY")
-    if not where:
+    """Append the gate's summary. Raises InfraError."""
+    append(lambda: markdown(tally))
+
+
+def append(text: Callable[[], str]) -> None:
+    """Append a Markdown text; does nothing outside of GitHub Actions. Raises InfraError."""
+    name = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not name:
         return
     try:
-        with Path(where).open("a", encoding="utf-8") as file:
-            file.write(markdown(tally))
+        with Path(name).open("a", encoding="utf-8") as file:
+            file.write(text())
     except OSError as error:
-        raise files.trouble(Path(where), error) from error
+        raise files.trouble(Path(name), error) from error
 
 
 def markdown(tally: Tally) -> str:

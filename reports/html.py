@@ -6,30 +6,24 @@ pytest-html leaves ids as they are and drops the reports of crashed workers; bot
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from importlib import resources
 from typing import Any
 
 import pytest
 
 from taskgate.harness.base import escape
-from taskgate.harness.gate.tally import Tally
 from taskgate.harness.gate.verdict import Outcome, Record, Verdict
 from taskgate.reports import chart
+from taskgate.reports.report import Report, RunContext
 
 
-class HtmlReport:
-    """`rows`: beyond so many images only failures get a row. `reproduce` gives a command for a record."""
+class HtmlReport(Report):
+    """Fills pytest-html's page."""
 
-    def __init__(
-        self,
-        tally: Tally,
-        *,
-        rows: int,
-        record_of: Callable[[pytest.TestReport], Record | None],
-        reproduce: Callable[[Record], str],
-    ) -> None:
-        self._tally, self._rows, self._record_of, self._reproduce = tally, rows, record_of, reproduce
+    def __init__(self, run: RunContext) -> None:
+        self._tally, self._rows, self._config = run.tally, run.rows, run.config
+        self._record_of, self._reproduce = run.record_of, run.reproduce
         self._crashed: set[str] = set()
 
     @pytest.hookimpl(optionalhook=True)
@@ -115,9 +109,6 @@ class HtmlReport:
                 setattr(end, "node", node)  # noqa: B010 # xdist's own, unknown to pytest's types
             self._config.hook.pytest_runtest_logreport(report=end)
         return result
-
-    def pytest_configure(self, config: pytest.Config) -> None:
-        self._config = config
 
     def _hides_passed(self) -> bool:
         return len(self._tally.scope) > self._rows

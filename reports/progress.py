@@ -1,43 +1,87 @@
-"""The progress line on a terminal: counts by verdict, and how long it will still take."""
+"""The gate's progress on a terminal: how many images are judged, the verdicts so far, and the time left."""
 
 from __future__ import annotations
 
+import sys
 import time
-from typing import TextIO
+from collections.abc import Callable
+from typing import Any, TextIO
+
+import pytest
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
 
 from taskgate.harness.gate.tally import Tally
+from taskgate.harness.gate.verdict import Record
+from taskgate.reports.report import Report, RunContext
 
 EVERY_SECONDS = 0.1
 
 
-class Progress:
-    """`total` images are expected. Writes one line over and over to `stream`, which must be a terminal."""
+def progress(run: RunContext) -> list[Report]:
+    """A progress line if stdout is a terminal and pytest was not asked for a line per test."""
+    option, stdout = run.config.option, sys.__stdout__
+    if option.verbose or option.collectonly or not stdout or not stdout.isatty():
+        return []
+    return [Progress(stdout, run.task_id)]
 
-    def __init__(self, total: int, stream: TextIO) -> None:
-        self._total, self._stream = total, stream
+
+class Progress(Report):
+    """Redraws one line on `stream`, a terminal. `task_id` gives the id of a node id's task."""
+
+    def __init__(self, stream: TextIO, task_id: Callable[[str], str | None]) -> None:
+        self._task_id = task_id
+        console = Console(file=stream, highlight=False)
+        # No thread draws it: pytest captures what is written while a test runs.
+        self._bar = Bar(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            console=console,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._begun = self._drawn = 0.0
+
+    def begin(self, tally: Tally) -> None:
         self._begun = time.monotonic()
-        self._written = 0.0
-        self._width = 0
+        self._task = self._bar.add_task("", total=len(tally.scope))
+        self._bar.start()
 
-    def update(self, tally: Tally) -> None:
+    def add(self, record: Record, tally: Tally) -> None:
         now, done = time.monotonic(), len(tally.records)
-        if now - self._written < EVERY_SECONDS and done < self._total:
+        if now - self._drawn < EVERY_SECONDS and done < len(tally.scope):
             return
-        self._written = now
-        # What was known from before comes in an instant and tells nothing of the pace.
-        judged = sum(not record.cached for record in tally.records.values())
-        left = (now - self._begun) / judged * (self._total - done) if judged else 0.0
-        counts = "  ".join(f"{verdict} {number}" for verdict, number in tally.counts.items() if number)
-        self._write(f"[{done}/{self._total}]  {counts}  ETA {_clock(left)}")
+        self._drawn = now
+        text = describe(tally, now - self._begun)
+        self._bar.update(self._task, total=len(tally.scope), completed=done, description=text, refresh=True)
 
-    def finish(self) -> None:
-        self._stream.write("\n")
-        self._stream.flush()
+    def finish(self, tally: Tally) -> None:
+        self._bar.stop()
 
-    def _write(self, text: str) -> None:
-        self._stream.write("\r" + text.ljust(self._width))
-        self._stream.flush()
-        self._width = len(text)
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
+        """pytest's letters for images would only be in the way."""
+        if self._task_id(getattr(report, "nodeid", "")) is None:
+            return None
+        if report.outcome == "rerun":
+            return "rerun", "", "RERUN"
+        if report.when in ("setup", "teardown"):
+            category = "error" if report.failed else "skipped" if report.skipped else ""
+        else:
+            category = report.outcome
+        return category, "", ""
+
+
+def describe(tally: Tally, seconds: float) -> str:
+    """`[3/9]  healthy 2  broken 1  ETA 00:12`; `seconds` have passed since the first image."""
+    done, total = len(tally.records), len(tally.scope)
+    # Cached verdicts arrive in an instant and say nothing about the pace.
+    judged = sum(not record.cached for record in tally.records.values())
+    left = seconds / judged * (total - done) if judged else 0.0
+    counts = "  ".join(f"{verdict} {number}" for verdict, number in tally.counts.items() if number)
+    return f"[{done}/{total}]  {counts}  ETA {_clock(left)}"
 
 
 def _clock(seconds: float) -> str:

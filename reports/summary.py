@@ -1,8 +1,6 @@
-"""The summary on the terminal: what was found, grouped by reason, and where everything is."""
+"""The summary on the terminal: verdicts grouped by reason, and where the files are."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
@@ -10,43 +8,67 @@ from taskgate.harness.base import escape
 from taskgate.harness.base.redaction import masked
 from taskgate.harness.gate.tally import Group, Tally
 from taskgate.harness.gate.verdict import Verdict
+from taskgate.reports.report import Report, RunContext
 
 GROUPS, IDS = 20, 5
 
 
-def write(
-    terminal: pytest.TerminalReporter,
-    tally: Tally,
-    *,
-    agentless: int,
-    out: Path,
-    skip_list: str,
-    html: str | None,
-    first: list[str] | None = None,
-) -> None:
-    """Write it. `agentless`: tasks without an agent, whose agent_start was therefore skipped. `first`: lines that a
-    reader must see before anything else."""
-    terminal.section("taskgate", sep="=", bold=True)
-    for line in first or ():
-        terminal.write_line(escape.line(line, 1000), red=True, bold=True)
-    counts = tally.counts
+class Summary(Report):
+    """Printed where pytest prints its own summaries."""
+
+    def __init__(self, run: RunContext) -> None:
+        self._run = run
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self._run.config.option.collectonly or not self._run.tally.scope:
+            return
+        terminalreporter.section("taskgate", sep="=", bold=True)
+        for line in self._run.notices:
+            terminalreporter.write_line(escape.line(line, 1000), red=True, bold=True)
+        terminalreporter.write_line(headline(self._run.tally, self._run.checks), bold=True)
+        _verdicts(terminalreporter, self._run.tally)
+        if agentless := len(self._run.agentless & self._run.tally.records.keys()):
+            terminalreporter.write_line(f"{agentless} without an agent in the manifest: agent_start was skipped")
+        self._files(terminalreporter)
+
+    def _files(self, terminal: pytest.TerminalReporter) -> None:
+        run = self._run
+        if run.replay:
+            terminal.write_line(f"replay of: {escape.line(str(run.replay), 1000)} (nothing was judged)")
+        else:
+            terminal.write_line(f"verdicts:  {escape.line(str(run.out / 'verdicts.json'), 1000)}")
+            terminal.write_line(f"skip list: {escape.line(masked(run.skip_list), 1000)}")
+        if html := getattr(run.config.option, "htmlpath", None):
+            terminal.write_line(f"report:    {escape.line(html, 1000)}")
+
+
+def headline(tally: Tally, checks: str | None = None) -> str:
+    """`5 tasks on 3 images: 3 healthy, 2 broken`. `checks`: the only ones that ran, as --checks named them."""
+    counts = dict(tally.counts)
     cached = sum(record.cached for record in tally.records.values())
-    parts = [f"{number} {verdict}" for verdict, number in counts.items() if number or verdict == "healthy"]
-    not_judged = len(tally.scope - set(tally.records))
-    if not_judged:
+    parts = []
+    if checks is not None:
+        parts.append(f"{counts.pop('healthy')} passed {escape.line(checks)} (not judged otherwise)")
+    parts += [f"{number} {verdict}" for verdict, number in counts.items() if number or verdict == "healthy"]
+    if not_judged := len(tally.scope - set(tally.records)):
         parts.append(f"{not_judged} not judged")
-    said = f"{len(tally.scope)} images: {', '.join(parts)}"
-    terminal.write_line(said + (f" ({cached} known from before)" if cached else ""), bold=True)
+    text = f"{_subject(tally)}: {', '.join(parts)}"
+    return text + (f" ({cached} known from before)" if cached else "")
+
+
+def _subject(tally: Tally) -> str:
+    """`3 images`; `5 tasks on 3 images` if some share one."""
+    tasks = len(tally.scope)
+    images = len({record.image for record in tally.records.values()}) + len(tally.scope - set(tally.records))
+    counted = f"{images} image{'' if images == 1 else 's'}"
+    return counted if images >= tasks else f"{tasks} tasks on {counted}"
+
+
+def _verdicts(terminal: pytest.TerminalReporter, tally: Tally) -> None:
     _groups(terminal, "broken", tally.grouped(Verdict.BROKEN), red=True)
     _groups(terminal, "infra (nothing is known of these images)", tally.grouped(Verdict.INFRA), purple=True)
     _groups(terminal, "incompatible with this host", tally.grouped(Verdict.INCOMPATIBLE), yellow=True)
     _groups(terminal, "warnings", tally.warnings(), yellow=True)
-    if agentless:
-        terminal.write_line(f"{agentless} without an agent in the manifest: agent_start was skipped")
-    terminal.write_line(f"verdicts:  {escape.line(str(out / 'verdicts.json'), 1000)}")
-    terminal.write_line(f"skip list: {escape.line(masked(skip_list), 1000)}")
-    if html:
-        terminal.write_line(f"report:    {escape.line(html, 1000)}")
 
 
 def _groups(terminal: pytest.TerminalReporter, title: str, groups: list[Group], **colour: bool) -> None:

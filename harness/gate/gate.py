@@ -6,12 +6,12 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable
-from importlib import metadata
 
 import tenacity
 
 from taskgate.checks._registry import Check
 from taskgate.harness.base.errors import EngineTimeout, EngineUnavailable, InfraError, RuntimeGone
+from taskgate.harness.base.version import version
 from taskgate.harness.engine.client import Engine, Image
 from taskgate.harness.gate.examiner import Examiner
 from taskgate.harness.gate.image_provider import DiskLimit, ImageProvider
@@ -30,7 +30,7 @@ WAIT_SECONDS = 20.0
 # An engine that hangs is as good as none.
 GONE = (EngineUnavailable, EngineTimeout)
 # A verdict depends on more than the text of the checks.
-VERSION = metadata.version("taskgate")
+VERSION = version()
 
 
 class Gate:

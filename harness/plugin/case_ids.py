@@ -11,10 +11,19 @@ CASE = "test_taskgate.py::test_image["
 
 def id_of_case(nodeid: str) -> str | None:
     """The id of the task whose case it is; None for any other test."""
-    before, found, after = nodeid.partition(CASE)
-    return after[:-1] if found and not before.count("[") else None
+    before, separator, rest = nodeid.partition(CASE)
+    return rest[:-1] if separator and not before.count("[") else None
+
+
+def names_suite(argument: str, base: Path) -> bool:
+    """Does an argument of the command line name the packaged suite, or cases of it?"""
+    path = base / argument.partition("::")[0]
+    try:
+        return path.resolve() == SUITE.resolve()
+    except (OSError, RuntimeError):
+        return False
 
 
 def suite_path() -> str:
-    """The suite as it is shown: relative to the current directory where it lies below it."""
+    """The suite as it is shown: relative to the current directory if it lies below it."""
     return os.path.relpath(SUITE) if SUITE.is_relative_to(Path.cwd()) else str(SUITE)

@@ -1,4 +1,4 @@
-"""The controller's side of a run: takes records in, writes every file, sets the exit status. One per run.
+"""The controller's side of a run: ties pytest's hooks to recorder, reports, cleanup and exit status. One per run.
 
 Under pytest-xdist only the controller lives to the end, and only what a report carries reaches it.
 """
@@ -6,7 +6,7 @@ Under pytest-xdist only the controller lives to the end, and only what a report 
 from __future__ import annotations
 
 import contextlib
-import sys
+import shlex
 from collections.abc import Generator
 from typing import Any
 
@@ -15,61 +15,86 @@ import pytest
 from taskgate.harness.base import escape
 from taskgate.harness.base.errors import InfraError, UsageError
 from taskgate.harness.base.exit_codes import NO_VERDICT
-from taskgate.harness.base.out_files import CACHE, JOURNAL, VERDICTS
 from taskgate.harness.base.redaction import masked
-from taskgate.harness.engine import reaper
 from taskgate.harness.engine.client import Engine
-from taskgate.harness.gate import population, skip_list_sync
-from taskgate.harness.gate.cache import VerdictCache
-from taskgate.harness.gate.judge import new_record
-from taskgate.harness.gate.skip_list import open_skip_list
-from taskgate.harness.gate.tally import Tally
-from taskgate.harness.gate.verdict import Record, Verdict
-from taskgate.harness.plugin import report_property, report_trimming
+from taskgate.harness.gate import population
+from taskgate.harness.gate.verdict import Record
+from taskgate.harness.plugin import report_trimming, writable
 from taskgate.harness.plugin.case_ids import id_of_case, suite_path
+from taskgate.harness.plugin.exit_status import Exit, ExitStatus
 from taskgate.harness.plugin.options import Settings
+from taskgate.harness.plugin.reaper import Reaper
+from taskgate.harness.plugin.recorder import Recorder
 from taskgate.harness.plugin.workers import Workers
 from taskgate.harness.runtime import sources
-from taskgate.reports import github, summary, verdicts
-from taskgate.reports.html import HtmlReport
-from taskgate.reports.journal import Journal
-from taskgate.reports.progress import Progress
+from taskgate.reports.report import RunContext
 
 
 class Controller:
+    """`session` is the run's id."""
+
     def __init__(self, config: pytest.Config, settings: Settings, session: str) -> None:
         self.settings, self.session, self._config = settings, session, config
-        self.tally = Tally(manifest_ids=list(settings.tasks))
-        self._skip_list = open_skip_list(settings.skip_list)
-        # A list that can't be read must stop the run now, not after hours.
-        self.skips = self._skip_list.read()
-        self._cache = VerdictCache(settings.out / CACHE, settings.max_age)
-        self._journal = Journal(settings.out / JOURNAL, session)
-        self._progress: Progress | None = None
-        self._begun = False
-        self._other_failed = False
-        self._trouble: list[str] = []
-        self._common_failures: list[population.CommonFailure] = []
+        self.recorder = Recorder(settings, session)
+        self._exit = ExitStatus(settings, self.recorder.tally)
+        self._reaper = Reaper(settings.docker_hosts)
         self._workers = Workers(config, id_of_case)
+        self._shown: Exit | None = None
+        self._notices: list[str] = []
+        self._begun = False
+        self._workers_started = 0
         config.pluginmanager.register(self._workers, "taskgate-workers")
-        config.pluginmanager.register(
-            HtmlReport(
-                self.tally,
-                rows=settings.report_rows,
-                record_of=self._record_of,
-                reproduce=self._reproduce,
-            ),
-            "taskgate-html",
-        )
 
-    def _record_of(self, report: pytest.TestReport) -> Record | None:
-        return report_property.read(report) or self.tally.records.get(id_of_case(report.nodeid) or "")
+    @property
+    def _dry(self) -> bool:
+        """Does this session judge nothing?"""
+        return bool(self._config.option.collectonly)
+
+    def next_worker(self) -> int:
+        """Number the workers from 0, replacements for dead ones included."""
+        self._workers_started += 1
+        return self._workers_started - 1
+
+    def check_writable(self) -> None:
+        """See that the results can be written before anything is judged. Raises UsageError."""
+        option = self._config.option
+        if self._dry:
+            return
+        writable.check(
+            {} if self.settings.replay else {"--out": self.settings.out},
+            {"--html": getattr(option, "htmlpath", None), "--junitxml": getattr(option, "xmlpath", None)},
+        )
+        if not self.settings.replay and (problem := writable.skip_list_problem(self.settings.skip_list)):
+            self.recorder.note(problem)
+
+    def add_reports(self) -> None:
+        """Ask all plugins for reports. Each is a pytest plugin itself."""
+        for batch in self._config.hook.pytest_taskgate_reports(run=self._context()):
+            for report in batch:
+                self.recorder.reports.append(report)
+                self._config.pluginmanager.register(report)
+
+    def _context(self) -> RunContext:
+        settings = self.settings
+        return RunContext(
+            config=self._config,
+            tally=self.recorder.tally,
+            run=self.session,
+            out=settings.out,
+            replay=settings.replay,
+            skip_list=settings.skip_list,
+            rows=settings.report_rows,
+            agentless=frozenset(task.id for task in settings.tasks.values() if task.agent is None),
+            checks=self._config.option.checks,
+            notices=self._notices,
+            task_id=id_of_case,
+            record_of=self.recorder.record_of,
+            reproduce=self._reproduce,
+        )
 
     def _reproduce(self, record: Record) -> str:
         """A command that judges this one image again, whatever its id holds."""
-        import shlex
-
-        # Not -k: its expressions can't say every id.
+        # Not -k: its expressions can't express every id.
         case = f"{suite_path()}::test_image[{record.task_id}]"
         source = [f"--images={masked(self._config.option.images)}"]
         if self._config.option.format:
@@ -78,29 +103,33 @@ class Controller:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Clear away what killed runs left; an engine that doesn't answer is told of image by image."""
-        if self._config.option.collectonly or self.settings.replay:
+        """Clean up after killed runs, and make the runtimes."""
+        if self._dry or self.settings.replay:
             return
         try:
-            self._reap(None)
+            self._reaper.reap()
         except UsageError as error:
             raise pytest.UsageError(escape.message(str(error))) from error
         self._make_runtimes()
 
     def _make_runtimes(self) -> None:
-        """Make what the manifest asks to bring in, before any image is looked at: a mistake there is told once."""
+        """Make the runtimes of the manifest before any image is judged, so that a mistake there is reported once."""
         if all(check.published for check in self.settings.checks):
             return
-        # An engine that is away is told of image by image.
+        # An engine that is away is reported with each image.
         with contextlib.suppress(InfraError):
             try:
                 sources.prepare(
                     lambda: Engine(next(iter(self.settings.docker_hosts), None)), self.settings.tasks.values()
                 )
             except UsageError as error:
-                told = escape.message(f"{self._config.option.images}: {error}")
-                raise pytest.UsageError(told) from error
+                problem = escape.message(f"{self._config.option.images}: {error}")
+                raise pytest.UsageError(problem) from error
 
+    def pytest_report_header(self) -> list[str]:
+        return [f"taskgate: {escape.message(problem)}" for problem in self.recorder.problems]
+
+    @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self._in_scope([item.nodeid for item in session.items])
 
@@ -109,156 +138,81 @@ class Controller:
         self._in_scope(ids)
 
     def _in_scope(self, nodeids: list[str]) -> None:
-        self.tally.scope.update(task_id for nodeid in nodeids if (task_id := id_of_case(nodeid)) is not None)
-        option, stdout = self._config.option, sys.__stdout__
-        if self.tally.scope and not self._begun and not (option.collectonly or self.settings.replay):
+        scope = self.recorder.tally.scope
+        scope.update(task_id for nodeid in nodeids if (task_id := id_of_case(nodeid)) is not None)
+        if scope and not self._begun and not self._dry:
             self._begun = True
-            with self._telling():
-                verdicts.begin(self.settings.out / VERDICTS, self.tally, self.session)
-        if self._progress or not self.tally.scope or option.verbose or option.collectonly:
-            return
-        if stdout and stdout.isatty():
-            self._progress = Progress(len(self.tally.scope), stdout)
+            self.recorder.begin()
 
-    @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
-        """With a progress line, pytest's own letters for images would only be in its way."""
-        if id_of_case(getattr(report, "nodeid", "")) is None:
-            return None
-        if report.outcome == "rerun":
-            return "rerun", "" if self._progress else "R", "RERUN"
-        if self._progress is None:
-            return None
-        if report.when in ("setup", "teardown"):
-            category = "error" if report.failed else "skipped" if report.skipped else ""
-        else:
-            category = report.outcome
-        return category, "", ""
+        """What became of an image whose worker died is not decided yet: another one has it."""
+        if report.outcome == "rerun" and id_of_case(getattr(report, "nodeid", "")) is not None:
+            return "rerun", "R", "RERUN"
+        return None
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, object, object]:
-        self._take(report)
+        ours = id_of_case(report.nodeid) in self.settings.tasks
+        if ours:
+            self.recorder.take(report)
+        elif report.failed:
+            self._exit.other_failed = True
         result = yield
-        if id_of_case(report.nodeid) is not None:
+        if ours:
             report_trimming.trim(self._config, report)
         return result
 
-    def _take(self, report: pytest.TestReport) -> None:
-        task_id = id_of_case(report.nodeid)
-        if task_id is None or task_id not in self.settings.tasks:
-            self._other_failed = self._other_failed or report.failed
-            return
-        # Of a case that goes well, all three reports hold the record.
-        if str(report.outcome) == "rerun" or (report.passed and report.when != "call"):
-            return
-        record = report_property.read(report)
-        if record is None and report.failed and task_id not in self.tally.records:
-            record = new_record(self.settings.tasks[task_id], Verdict.INFRA)
-            record.reason = _last_line(report)
-            record.hint = "Nothing is known of the image. Run again."
-        if record is None or ((known := self.tally.records.get(task_id)) and known.as_dict() == record.as_dict()):
-            return
-        self.tally.add(record)
-        if not self.settings.replay:
-            with self._telling():
-                self._journal.write(record)
-                self._cache.put(record)
-        if self._progress:
-            self._progress.update(self.tally)
-
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        if self._progress:
-            self._progress.finish()
-        if self._config.option.collectonly:
+        if self._dry:
             return
+        tally = self.recorder.tally
         # A run that was refused before it began has seen nothing and must overwrite nothing.
-        if not self.tally.scope and not self.tally.records:
-            return
-        self._common_failures = population.common_failures(self.tally.records.values(), self.settings.tasks, self.skips)
-        if not self.settings.replay:
-            if not self.settings.cluster:
-                self._reap(self.session)
-            self._write()
-        with self._telling():
-            github.write(self.tally)
-        session.exitstatus = self._status(int(exitstatus))
+        if tally.scope or tally.records:
+            self._find_common_failures()
+            self.recorder.finish(keep_skip_list=self._exit.common_failure)
+        self._decide(session, exitstatus)
 
-    def _write(self) -> None:
-        with self._telling():
-            verdicts.write(self.settings.out / VERDICTS, self.tally)
-        # What is probably not the images' fault is not listed.
-        if not self._distrusted:
-            with self._telling():
-                skip_list_sync.update(self._skip_list, self.tally, self.session, before=self.skips)
-        with self._telling():
-            self._cache.compact(len(self.settings.tasks))
+    def _find_common_failures(self) -> None:
+        """What fails alike in nearly all images is shown first, and is not held against them unless asked for."""
+        failures = population.common_failures(
+            self.recorder.tally.records.values(), self.settings.tasks, self.recorder.skips
+        )
+        trusted = self.settings.trust_common_failures
+        self._notices += population.banner(failures, trusted=trusted)
+        self._exit.common_failure = bool(failures) and not trusted
+
+    def _decide(self, session: pytest.Session, exitstatus: int) -> None:
+        decided = self._exit.decide(int(exitstatus), stopped=self._stopped, problems=self.recorder.problems)
+        self._shown, session.exitstatus = decided, decided.status
+
+    def _stopped(self) -> bool:
+        return bool(self._config.getvalue("maxfail") or self._workers.none_left)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True, specname="pytest_sessionfinish")
+    def pytest_sessionfinish_around_all(self, session: pytest.Session) -> Generator[None, object, object]:
+        """The last line of all is the exit status. Whatever is left on the engine goes once everything is written."""
+        result = yield
+        if not self._dry and not self.settings.replay and not self.settings.cluster and self._begun:
+            self._reaper.reap(self.session)
+        terminal = self._config.pluginmanager.getplugin("terminalreporter")
+        if terminal and self._shown and session.exitstatus != pytest.ExitCode.USAGE_ERROR:
+            terminal.write_line(escape.line(str(self._shown), 1000))
+        return result
 
     @pytest.hookimpl(wrapper=True, trylast=True, specname="pytest_sessionfinish")
     def pytest_sessionfinish_of_others(self, session: pytest.Session) -> Generator[None, object, object]:
-        """Other plugins' reports (JUnit, HTML) that can't be written are told as our own files are."""
+        """Reports of other plugins (JUnit, HTML) that can't be written are noted as our own are."""
         try:
             return (yield)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            self._trouble.append(f"a report can't be written: {where}{error.strerror or error}")
+            self.recorder.note(f"a report can't be written: {where}{error.strerror or error}")
+            self._shown = Exit(NO_VERDICT, self.recorder.problems[-1])
             session.exitstatus = NO_VERDICT
             return None
 
-    @property
-    def _distrusted(self) -> bool:
-        """Did nearly all images fail alike, and has nobody said that this is their fault?"""
-        return bool(self._common_failures) and not self.settings.trust_common_failures
-
-    def _status(self, status: int) -> int:
-        """The gate's exit status; pytest's own for what pytest itself complains of, Ctrl-C among them."""
-        stopped = self._config.getvalue("maxfail") or self._workers.none_left
-        if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not (
-            stopped and status == pytest.ExitCode.INTERRUPTED
-        ):
-            return status
-        if self._trouble or self.tally.missing or self._distrusted:
-            return NO_VERDICT
-        counts = self.tally.counts
-        too_many = not self.settings.accepts(counts["broken"], counts["broken"] + counts["healthy"])
-        return int(pytest.ExitCode.TESTS_FAILED if too_many or self._other_failed else pytest.ExitCode.OK)
-
+    @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if self._config.option.collectonly or not self.tally.scope:
-            return
-        agentless = sum(task.agent is None for task in self.settings.tasks.values() if task.id in self.tally.records)
-        summary.write(
-            terminalreporter,
-            self.tally,
-            agentless=agentless,
-            out=self.settings.out,
-            skip_list=self.settings.skip_list,
-            html=getattr(self._config.option, "htmlpath", None),
-            first=population.banner(self._common_failures, trusted=self.settings.trust_common_failures),
-        )
-        for text in self._trouble:
+        for text in self.recorder.problems:
             terminalreporter.write_line(f"taskgate: {escape.message(text)}", red=True)
-
-    @contextlib.contextmanager
-    def _telling(self) -> Any:
-        """Trouble with one file must not cost the others; it is told at the end and fails the gate closed."""
-        try:
-            yield
-        except (UsageError, InfraError) as error:
-            if str(error) not in self._trouble:
-                self._trouble.append(str(error))
-
-    def _reap(self, session: str | None) -> None:
-        hosts: list[str | None] = [*self.settings.docker_hosts]
-        for url in hosts or [None]:
-            with contextlib.suppress(InfraError):
-                engine = Engine(url)
-                try:
-                    reaper.reap(engine, session)
-                finally:
-                    engine.close()
-
-
-def _last_line(report: pytest.TestReport) -> str:
-    lines = [line for line in report.longreprtext.splitlines() if line.strip()]
-    return lines[-1].strip()[:2000] if lines else "the case ended without a verdict"

@@ -23,55 +23,65 @@ def add(parser: pytest.Parser) -> None:
     group.addoption(
         "--images",
         metavar="SOURCE",
-        help="the manifest (YAML or JSON Lines), or another task set, whose images are judged",
+        help="the manifest (YAML or JSON Lines) or another task set whose images are to be judged",
     )
-    group.addoption("--format", metavar="NAME", help="what kind of task set it is, where that can't be seen")
+    group.addoption("--format", metavar="NAME", help="the format of SOURCE, if it can't be detected")
     group.addoption(
         "--skip-list",
         metavar="FILE|URL",
         default="config/known_broken_images.txt",
-        help="text file or database URL of the images known to be broken (default: %(default)s)",
+        help="text file or database URL that lists the images known to be broken (default: %(default)s)",
     )
     group.addoption(
         "--out",
         metavar="DIR",
         default="results/preflight",
-        help="where the journal, verdicts.json and the cache go (default: %(default)s)",
+        help="folder for the journal, verdicts.json and the cache (default: %(default)s)",
     )
     group.addoption("--recheck", action="store_true", help="ignore cached verdicts and the skip list")
     group.addoption(
         "--max-age",
         metavar="AGE",
         default="30d",
-        help="cached verdicts hold so long: 30d, 12h, 90m, never (default: 30d)",
+        help="judge again what was judged longer ago than this: 30d, 12h, 90m; never: at no age (default: 30d)",
     )
-    group.addoption("--checks", metavar="A,B", help="run only these checks and those that they build on")
+    group.addoption("--checks", metavar="A,B", help="run only these checks and the ones they depend on")
     group.addoption(
         "--check-path",
         metavar="DIR",
         action="append",
         default=[],
-        help="a folder with checks of your own (repeatable)",
+        help="folder with checks of your own (repeatable)",
     )
-    group.addoption("--replay", metavar="OUT", help="judge nothing: report on the verdicts that this folder holds")
-    group.addoption("--max-broken", metavar="N|P%", default="0", help="so many broken images are accepted (default: 0)")
+    group.addoption("--replay", metavar="OUT", help="judge nothing; report the verdicts in this --out folder again")
+    group.addoption(
+        "--max-broken",
+        metavar="N|P%",
+        default="0",
+        help="maximum number or share of broken images tolerated (default: 0)",
+    )
+    group.addoption(
+        "--allow-incompatible",
+        action="store_true",
+        help="images that this host can't run do not fail the gate; they still have no verdict",
+    )
     group.addoption(
         "--trust-common-failures",
         action="store_true",
         help="list images as broken even if nearly all of them fail alike (default: exit 10 and list nothing)",
     )
-    group.addoption("--shard", metavar="I/N", help="judge only the I-th of N parts, I from 1 to N")
+    group.addoption("--shard", metavar="I/N", help="judge only part I of N, I from 1 to N")
     group.addoption(
         "--balance",
         metavar="OUT",
-        help="with --shard: a former run's folder or verdicts.json; parts take equally long by it (the same for all)",
+        help="with --shard: an earlier run's --out, by which the parts take equally long (the same for all)",
     )
     group.addoption(
         "--docker-host",
         metavar="URL",
         action="append",
         default=[],
-        help="the engine (repeatable: workers share them)",
+        help="address of the engine (repeatable: workers are spread over them)",
     )
     group.addoption(
         "--cluster",
@@ -82,14 +92,14 @@ def add(parser: pytest.Parser) -> None:
     group.addoption(
         "--disk-budget",
         metavar="SIZE",
-        help="so much disk may be taken by images that runs pulled (40g): what is judged is removed again to keep it",
+        help="disk space for images that runs pull (40g); judged ones are removed to stay within it",
     )
     group.addoption(
         "--report-rows",
         metavar="N",
         type=int,
         default=500,
-        help="beyond so many images the HTML report has rows for failures only (default: 500)",
+        help="above this number of images the HTML report lists failures only (default: 500)",
     )
 
 
@@ -104,6 +114,8 @@ class Settings:
     recheck: bool
     max_age: timedelta | None
     max_broken: tuple[float, bool]
+    max_broken_text: str
+    allow_incompatible: bool
     docker_hosts: list[str]
     report_rows: int
     replay: Path | None
@@ -114,12 +126,12 @@ class Settings:
     trust_common_failures: bool = False
 
     def accepts(self, broken: int, judged: int) -> bool:
-        """Are so many broken ones within `--max-broken`?"""
+        """Is that number of broken images, of those judged, within --max-broken?"""
         return accepts(self.max_broken, broken, judged)
 
 
 def parse(config: pytest.Config, given: list[Task] | None = None) -> Settings:
-    """Read options and manifest. `given`: the shard's tasks, where another process has read it already. Raises
+    """Read options and manifest. `given`: the shard's tasks, if another process has read them already. Raises
     UsageError."""
     option = config.option
     base = config.invocation_params.dir
@@ -142,6 +154,8 @@ def parse(config: pytest.Config, given: list[Task] | None = None) -> Settings:
         recheck=option.recheck,
         max_age=parse_age(option.max_age),
         max_broken=max_broken(option.max_broken),
+        max_broken_text=option.max_broken,
+        allow_incompatible=option.allow_incompatible,
         docker_hosts=option.docker_host,
         report_rows=option.report_rows,
         replay=base / option.replay if option.replay else None,
@@ -165,14 +179,14 @@ def load(
 ) -> tuple[dict[str, Task], list[Check]]:
     """The tasks of a source by their ids, and all checks, those in `folders` among them. Raises UsageError."""
     checks = _checks(folders)
-    found = task_set.load(source, format=format, base=base, checks=frozenset(check.name for check in checks))
-    tasks = {task.id: task for task in found}
+    loaded = task_set.load(source, format=format, base=base, checks=frozenset(check.name for check in checks))
+    tasks = {task.id: task for task in loaded}
     _insist(tasks, checks, source)
     return tasks, checks
 
 
 def _chosen(checks: list[Check], text: str) -> list[Check]:
-    """What `--checks` names, with what it builds on. Raises UsageError."""
+    """The checks that --checks names and those that they depend on. Raises UsageError."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise UsageError("names no check", field="--checks")
@@ -184,7 +198,7 @@ def _chosen(checks: list[Check], text: str) -> list[Check]:
 
 
 def _insist(tasks: dict[str, Task], checks: list[Check], shown: str) -> None:
-    """Of an image that nothing is asked of, nothing is known. Raises UsageError."""
+    """Refuse a task whose checks are all off: its image would be healthy whatever it is. Raises UsageError."""
     for task in tasks.values():
         if len(task.checks) >= len(checks) and all(task.checks.get(check.name) == "off" for check in checks):
             raise UsageError(
@@ -203,7 +217,7 @@ def _checks(folders: list[Path]) -> list[Check]:
 
 
 def accepts(limit: tuple[float, bool], broken: int, judged: int) -> bool:
-    """Are so many broken ones of so many judged within what `max_broken` read?"""
+    """Is `broken` of `judged` within the limit that `max_broken` parsed?"""
     number, percent = limit
     return broken <= (number * judged / 100 if percent else number)
 

@@ -22,6 +22,14 @@ def read(report: pytest.TestReport) -> Record | None:
     """The record that `report` carries, if any."""
     for name, value in report.user_properties:
         if name == NAME and isinstance(value, str):
-            told = json.loads(value)
-            return Record.from_dict(told["record"], told["evidence"], told["fingerprint"])
+            data = json.loads(value)
+            return Record.from_dict(data["record"], data["evidence"], data["fingerprint"])
     return None
+
+
+def drop(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Let go of it at the teardown: the call's report has it, and there may be a hundred thousand items."""
+    item.user_properties.clear()
+    # JUnit's file takes the properties of the teardown's report.
+    if report.passed and not getattr(item.config.option, "xmlpath", None):
+        report.user_properties = [entry for entry in report.user_properties if entry[0] != NAME]

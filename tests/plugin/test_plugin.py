@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import pytest
 
 from examples import images
 from taskgate.checks._registry import ORDER
-from tests.conftest import CLONE, Gate
+from tests.conftest import Gate
 
 HEAD = "version: 1\ndefaults: {repo_path: /testbed, pull: never, agent: {module: agent}}\ntasks:\n"
 
@@ -112,10 +110,102 @@ def test_a_selection_is_judged_alone(gate: Gate, three: str) -> None:
     assert gate(three, "-k", "django").listed == {"bad"}
 
 
+def test_a_part_of_the_manifest_replaces_its_own_records_only(gate: Gate, three: str, lost: str) -> None:
+    """Judging one image again must not cost the verdicts on all others."""
+    full = gate(three).verdicts
+    run = gate(three, "-k", "bad", "--recheck")
+    document = run.verdicts
+    assert [task["task_id"] for task in document["tasks"]] == ["good-django", "bad", "good-2"]
+    assert document["complete"] and document["counts"] == full["counts"] and not run.tasks["bad"]["cached"]
+    assert [task for task in document["tasks"] if task["task_id"] != "bad"] == [
+        task for task in full["tasks"] if task["task_id"] != "bad"
+    ]
+    (partial,) = document["partial_runs"]
+    last = json.loads((run.out / "journal.jsonl").read_text().splitlines()[-1])
+    assert partial["tasks"] == ["bad"] and partial["run"] == last["run"] and partial["finished"] > last["started"]
+    # A task that is no longer in the manifest goes.
+    fewer = gate(three.replace(f"- {{id: bad, image: '{lost}'}}\n", ""), "-k", "django")
+    assert set(fewer.tasks) == {"good-django", "good-2"} and len(fewer.verdicts["partial_runs"]) == 2
+    assert "partial_runs" not in gate(three).verdicts
+
+
+def test_a_part_after_a_killed_run_keeps_what_its_journal_has(gate: Gate, three: str) -> None:
+    run = gate(three)
+    path = run.out / "verdicts.json"
+    killed = json.loads((run.out / "journal.jsonl").read_text().splitlines()[0])["run"]
+    path.write_text(json.dumps({"version": 1, "under_way": killed, "complete": False, "tasks": []}))
+    assert set(gate(three, "-k", "django").tasks) == {"good-django", "bad", "good-2"}
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["plain", "xdist"])
+def test_a_path_does_not_bypass_the_gate(gate: Gate, three: str, tmp_path: Path, workers: tuple[str, ...]) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/test_own.py").write_text("def test_own(): pass\n")
+    run = gate(three, *workers, "tests")
+    assert run.status == 1 and set(run.tasks) == {"good-django", "bad", "good-2"}, run.output
+    assert "1 failed, 3 passed" in run.output
+    # The suite itself may be named, with a case or without.
+    suite = re.search(r"\S+test_taskgate\.py", gate(three, "--collect-only", "-q").output)
+    assert suite is not None
+    one = gate(three, *workers, f"{suite[0]}::test_image[good-2]")
+    assert one.status == 0 and "1 passed" in one.output, one.output
+
+
+def test_no_image_judged_is_never_a_success(gate: Gate, three: str, tmp_path: Path) -> None:
+    (tmp_path / "test_own.py").write_text("def test_own(): pass\n")
+    run = gate(three, "-k", "own", "test_own.py")
+    assert run.status == 10 and "gate: exit 10: no image was judged" in run.output, run.output
+    assert gate(three, "-k", "nothing").status == 5
+    assert gate(three, "--setup-only").status == 10
+
+
+def test_the_last_line_says_status_and_reason(gate: Gate, three: str, sound: str) -> None:
+    def last(*args: str, text: str = three) -> str:
+        return gate(text, *args).output.rstrip().splitlines()[-1]
+
+    assert last() == "gate: exit 1: 1 broken"
+    assert last("--max-broken=1") == "gate: exit 0: 1 broken, 1 allowed"
+    assert last("--max-broken=20%", "-n", "2") == "gate: exit 1: 1 broken, 20% allowed"
+    assert last("-k", "good") == "gate: exit 0: 2 tasks healthy"
+    infra = f"{HEAD}- {{id: one, image: '{sound}', network: there-is-no-such-network}}\n"
+    assert last(text=infra) == "gate: exit 10: 1 task without a verdict (1 infra)"
+    assert last("--maxfail=1", text=three.replace("good-django", "z").replace("id: z", "id: z, timeout: 5")) in (
+        "gate: exit 10: 1 task without a verdict (1 not judged)",
+    )
+    assert "gate: exit" not in gate(three, "--collect-only").output
+
+
+def test_the_summary_counts_tasks_and_images(gate: Gate, three: str) -> None:
+    run = gate(three, "--checks=image_exists")
+    assert run.status == 0
+    assert "3 tasks on 2 images: 3 passed image_exists (not judged otherwise)" in run.output, run.output
+    assert "3 tasks on 2 images: 2 healthy, 1 broken" in gate(three, "--recheck").output
+
+
+def test_without_the_junit_plugin(gate: Gate, three: str) -> None:
+    run = gate(three, "-p", "no:junitxml")
+    assert run.status == 1 and "INTERNALERROR" not in run.output, run.output
+
+
+def test_workers_of_any_name_share_the_engines(gate: Gate, three: str) -> None:
+    engine = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    args = [f"--docker-host={engine}", f"--docker-host={engine}"]
+    run = gate(three, "--dist=load", "--tx=popen//id=left", "--tx=popen//id=right", *args)
+    assert run.status == 1 and "INTERNALERROR" not in run.output, run.output
+
+
+@pytest.mark.parametrize("option", ["--out=plain.txt/below", "--html=plain.txt/r.html", "--junitxml=plain.txt/j.xml"])
+def test_a_result_that_cannot_be_written_is_noticed_first(gate: Gate, three: str, tmp_path: Path, option: str) -> None:
+    (tmp_path / "plain.txt").write_text("")
+    run = gate(three, option)
+    assert run.status == 4 and f"{option.partition('=')[0]}: " in run.output and "can't be written" in run.output
+    assert "Traceback" not in run.output and not (run.out / "journal.jsonl").exists(), run.output
+
+
 def test_last_failed(gate: Gate, three: str) -> None:
     gate(three)
     run = gate(three, "--lf")
-    assert set(run.tasks) == {"bad"} and run.status == 1
+    assert run.status == 1 and "1 image: 0 healthy, 1 broken" in run.output, run.output
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["plain", "xdist"])
@@ -290,35 +380,6 @@ def test_a_space_between_option_and_file(gate: Gate, three: str, tmp_path: Path)
     assert gate(None, "--images", "m.yaml", "-n", "2").status == 1
 
 
-def test_the_clone_without_an_install(three: str, tmp_path: Path, sound: str) -> None:
-    """From a plain copy of the files, with a Python that has the dependencies but not taskgate."""
-    clone = tmp_path / "clone"
-    subprocess.run(["git", "init", "-q", clone], check=True)
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=CLONE,
-        capture_output=True,
-        check=True,
-    )
-    for name in listed.stdout.decode().split("\0"):
-        if name and (CLONE / name).is_file():
-            (clone / name).parent.mkdir(parents=True, exist_ok=True)
-            (clone / name).write_bytes((CLONE / name).read_bytes())
-    (clone / "m.yaml").write_text(three)
-    # -S and -P: the editable install's finder stays out, the packages themselves come by path.
-    site = next(path for path in sys.path if path.endswith("site-packages"))
-    env = {**os.environ, "PYTHONPATH": site}
-    blocked = "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f)]; import pytest; "
-    for args in (["--images=m.yaml"], ["--images", "m.yaml"], ["--images=m.yaml", "-n", "2"]):
-        code = f"{blocked}sys.exit(pytest.main({args!r} + ['-p', 'no:cacheprovider']))"
-        environment = {**env, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "xdist,pytest_html"}
-        done = subprocess.run(
-            [sys.executable, "-S", "-c", code], cwd=clone, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 1, (args, done.stdout + done.stderr)
-        assert "3 images: 2 healthy, 1 broken" in done.stdout
-
-
 def test_a_full_disk_loses_no_verdict_and_fails_closed(gate: Gate, sound: str, tmp_path: Path) -> None:
     """/dev/full stands for a disk without room: the journal can't be written, the rest can."""
     out = tmp_path / "results/preflight"
@@ -327,6 +388,14 @@ def test_a_full_disk_loses_no_verdict_and_fails_closed(gate: Gate, sound: str, t
     run = gate(f"{HEAD}- {{id: one, image: '{sound}'}}\n")
     assert run.status == 10 and "journal.jsonl: No space left on device" in run.output, run.output
     assert run.tasks["one"]["verdict"] == "healthy" and "Traceback" not in run.output
+
+
+def test_the_judging_is_the_tests_own_time(gate: Gate, sound: str) -> None:
+    """Not a fixture's: --durations shows it, and rerun plugins repeat it."""
+    text = f"version: 1\ndefaults: {{pull: never, repo_path: null}}\ntasks:\n- {{id: one, image: '{sound}'}}\n"
+    run = gate(text, "--durations=0", "-vv", "--recheck")
+    calls = re.findall(r"([\d.]+)s call .*test_image\[one\]", run.output)
+    assert calls and float(calls[0]) >= run.tasks["one"]["seconds"] * 0.9, run.output
 
 
 def test_what_pytest_tells_of_cases_that_went_well(gate: Gate, sound: str) -> None:

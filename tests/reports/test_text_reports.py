@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import pty
 import re
@@ -21,7 +20,7 @@ from taskgate.harness.base import escape
 from taskgate.harness.gate.tally import Tally
 from taskgate.harness.gate.verdict import Finding, Outcome, Record, Verdict
 from taskgate.reports import chart, github
-from taskgate.reports.progress import Progress
+from taskgate.reports.progress import describe
 from tests.conftest import Gate
 
 HEAD = "version: 1\ndefaults: {repo_path: /testbed, pull: never, agent: {module: agent}}\ntasks:\n"
@@ -104,12 +103,13 @@ def test_a_chart_has_a_bar_for_each_check() -> None:
 
 
 def test_the_progress_line() -> None:
-    out = io.StringIO()
     tally = _tally(_record("a", Verdict.HEALTHY), _record("b", Verdict.BROKEN, "tmp", "gone"))
-    line = Progress(2, out)
-    line.update(tally)
-    line.finish()
-    assert re.search(r"\r\[2/2]  healthy 1  broken 1  ETA 00:00 *\n$", out.getvalue())
+    assert describe(tally, 9.0) == "[2/2]  healthy 1  broken 1  ETA 00:00"
+    tally.scope |= {f"t{number}" for number in range(800)}
+    assert describe(tally, 9.0) == "[2/802]  healthy 1  broken 1  ETA 1:00:00"
+    # What was known from before arrives in an instant.
+    tally.records["a"].cached = True
+    assert describe(tally, 9.0) == "[2/802]  healthy 1  broken 1  ETA 2:00:00"
 
 
 def test_a_terminal_gets_a_progress_line_and_no_letters(sound: str, tmp_path: Path) -> None:

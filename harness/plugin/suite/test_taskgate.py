@@ -1,17 +1,13 @@
-"""The packaged suite: one image is one case. Its fixtures judge, the test only says the verdict aloud.
+"""The packaged suite: one image is one case, judged while the test runs."""
 
-A verdict of infra is a set-up error and one of incompatible a skip; both come from the fixture.
-"""
-
-import pytest
-
-from taskgate.harness.gate.verdict import Record, Verdict
+from taskgate.harness.plugin import outcomes
+from taskgate.harness.plugin.fixtures import Judge
+from taskgate.harness.tasks.task import Task
 
 
-def test_image(record: Record) -> None:
+def test_image(task: Task, judge: Judge) -> None:
     """The image is sound: an agent can work in it."""
-    if record.verdict is Verdict.BROKEN:
-        pytest.fail(f"{record.check}: {record.reason}", pytrace=False)
+    outcomes.conclude(judge(task))
 
 
 # Whatever python_functions a project has set.
