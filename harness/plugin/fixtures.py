@@ -18,6 +18,7 @@ from taskgate.harness.gate.verdict import Record
 from taskgate.harness.plugin import report_property
 from taskgate.harness.plugin.keys import CLUSTER, FOLLOWING, REPLAY, SESSION, SETTINGS, SKIPS
 from taskgate.harness.plugin.options import Settings
+from taskgate.harness.proof.proof_judge import ProofJudge, ProofSettings
 from taskgate.harness.sandbox.sandbox import Sandbox
 from taskgate.harness.tasks.task import Task
 
@@ -26,10 +27,11 @@ Judge = Callable[[Task], Record]
 
 @pytest.fixture
 def judge(request: pytest.FixtureRequest) -> Judge:
-    """Gives the verdict on a task, from the gate, a cluster (--cluster) or an earlier run (--replay), and attaches it
-    to the case's reports."""
+    """Gives the verdict on a task, from the gate, a proof (--prove), a cluster (--cluster) or an earlier run
+    (--replay), and attaches it to the case's reports."""
     stash = request.config.stash
-    source = stash.get(REPLAY, None) or stash.get(CLUSTER, None) or request.getfixturevalue("gate")
+    own = "proof_judge" if stash[SETTINGS].prove else "gate"
+    source = stash.get(REPLAY, None) or stash.get(CLUSTER, None) or request.getfixturevalue(own)
 
     def give(task: Task) -> Record:
         record: Record = source.judge(task, request.node.stash.get(FOLLOWING, None))
@@ -53,6 +55,21 @@ def gate(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterato
     )
     # Under xdist every worker gets a share of the cases that is not known yet.
     created.expect(tasks_of(request.session.items), shared=hasattr(pytestconfig, "workerinput"))
+    yield created
+    created.close()
+
+
+@pytest.fixture(scope="session")
+def proof_judge(pytestconfig: pytest.Config) -> Iterator[ProofJudge]:
+    """What proves tasks for this worker, with an engine connection of its own."""
+    settings = pytestconfig.stash[SETTINGS]
+    urls = _engines(settings.docker_hosts, getattr(pytestconfig, "workerinput", {}).get("taskgate_number", 0))
+    created = ProofJudge(
+        lambda: first_engine(urls),
+        settings.out,
+        ProofSettings(settings.prove or 1, offline=settings.offline),
+        session=pytestconfig.stash[SESSION],
+    )
     yield created
     created.close()
 

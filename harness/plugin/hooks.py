@@ -22,14 +22,14 @@ from taskgate.harness.plugin import hookspecs, options, outcomes, report_propert
 from taskgate.harness.plugin.case_ids import SUITE, names_suite
 from taskgate.harness.plugin.cluster_loop import ClusterLoop
 from taskgate.harness.plugin.controller import Controller
-from taskgate.harness.plugin.fixtures import gate, judge, sandbox, tasks_of
+from taskgate.harness.plugin.fixtures import gate, judge, proof_judge, sandbox, tasks_of
 from taskgate.harness.plugin.keys import CLUSTER, FOLLOWING, REPLAY, SESSION, SETTINGS, SKIPS
 from taskgate.harness.tasks.task import Task
 from taskgate.reports import builtin
 from taskgate.reports.report import Report, RunContext
 
 # pytest finds fixtures by their names in the plugin's module.
-__all__ = ["gate", "judge", "sandbox"]
+__all__ = ["gate", "judge", "proof_judge", "sandbox"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -84,6 +84,13 @@ def add(parser: pytest.Parser) -> None:
         help="address of the engine (repeatable: workers are spread over them)",
     )
     group.addoption(
+        "--prove",
+        metavar="N",
+        type=int,
+        help="prove the tasks instead of checking their images: N runs with the reference solution, N without",
+    )
+    group.addoption("--offline", action="store_true", help="with --prove: N runs of each without a network as well")
+    group.addoption(
         "--cluster",
         metavar="ADDRESS",
         help="judge on the nodes of a dask cluster: tls://HOST:PORT, a scheduler file, or local:N",
@@ -122,6 +129,8 @@ class Settings:
     disk_budget: int | None
     check_folders: tuple[Path, ...] = ()
     cluster: str | None = None
+    prove: int | None = None
+    offline: bool = False
     insecure_cluster: bool = False
     trust_common_failures: bool = False
 
@@ -162,9 +171,17 @@ def parse(config: pytest.Config, given: list[Task] | None = None) -> Settings:
         disk_budget=_size(option.disk_budget, "--disk-budget"),
         check_folders=tuple(folders),
         cluster=option.cluster,
+        prove=_repeat(option.prove),
+        offline=option.offline,
         insecure_cluster=option.insecure_cluster,
         trust_common_failures=option.trust_common_failures,
     )
+
+
+def _repeat(number: int | None) -> int | None:
+    if number is not None and not 1 <= number <= 100:
+        raise UsageError("must be from 1 to 100", field="--prove")
+    return number
 
 
 def _size(text: str | None, field: str) -> int | None:

@@ -51,54 +51,54 @@ class FlakyTest:
         return wilson(self.passed, self.runs)
 
 
-def decide(runs: Sequence[Run], repeat: int) -> Decision:
-    """The verdict on these runs, of which each control should have `repeat` completed ones."""
-    gold = [run.passed for run in runs if run.control is Control.GOLD and run.completed]
-    nop = [run.passed for run in runs if run.control is Control.NOP and run.completed]
-    if mixed := next((name for name, seen in (("gold", gold), ("nop", nop)) if len(set(seen)) > 1), None):
-        seen = gold if mixed == "gold" else nop
-        reason = f"{mixed} passed {sum(seen)} of {len(seen)} runs"
-        return Decision(ProofVerdict.FLAKY, reason, final=True)
-    complete = len(gold) >= repeat and len(nop) >= repeat
-    if not complete:
-        return Decision(ProofVerdict.INCONCLUSIVE, _missing(runs, len(gold), len(nop), repeat), final=False)
-    if nop[0]:
-        return Decision(ProofVerdict.TRIVIAL, f"the tests pass untouched, {len(nop)} of {len(nop)} times", final=True)
+def decide(runs: Sequence[Run], repeat: int, *, offline: bool = False) -> Decision:
+    """The verdict on these runs, of which each control should have `repeat` completed ones.
+
+    `offline`: the controls without a network count as well.
+    """
+    seen = {control: [run.passed for run in runs if run.control is control and run.completed] for control in Control}
+    for control, passed in seen.items():
+        if len(set(passed)) > 1:
+            return Decision(ProofVerdict.FLAKY, f"{control} passed {sum(passed)} of {len(passed)} runs", final=True)
+    if any(len(seen[control]) < repeat for control in controls(offline)):
+        return Decision(ProofVerdict.INCONCLUSIVE, _missing(runs, seen, repeat, offline), final=False)
+    gold, nop = seen[Control.GOLD], seen[Control.NOP]
+    if nop[0] or (offline and seen[Control.NOP_OFFLINE][0]):
+        return Decision(ProofVerdict.TRIVIAL, f"the tests pass untouched, {repeat} of {repeat} times", final=True)
+    if gold[0] and offline and not seen[Control.GOLD_OFFLINE][0]:
+        reason = "the reference solution passes with a network and fails without one"
+        return Decision(ProofVerdict.NEEDS_NETWORK, reason, final=True)
     if gold[0]:
         return Decision(ProofVerdict.SOLVABLE, f"the reference solution passes {len(gold)} of {len(gold)} times", True)
     reasons = Counter(run.reason for run in runs if run.control is Control.GOLD and run.completed and run.reason)
     common = f": {reasons.most_common(1)[0][0]}" if reasons else ""
-    return Decision(
-        ProofVerdict.UNSOLVABLE, f"the reference solution fails {len(gold)} of {len(gold)} times{common}", True
-    )
+    reason = f"the reference solution fails {len(gold)} of {len(gold)} times{common}"
+    return Decision(ProofVerdict.UNSOLVABLE, reason, final=True)
 
 
-def next_control(runs: Sequence[Run], repeat: int, spare: int) -> Control | None:
-    """What to run next: gold and nop in turn, until the verdict is final or the runs are used up.
+def controls(offline: bool) -> tuple[Control, ...]:
+    """The controls of a proof, in the order in which they alternate."""
+    return tuple(Control) if offline else (Control.GOLD, Control.NOP)
+
+
+def next_control(runs: Sequence[Run], repeat: int, spare: int, *, offline: bool = False) -> Control | None:
+    """What to run next: the controls in turn, until the verdict is final or no further run can make it so.
 
     `spare`: how many incomplete runs of each control may be repeated.
     """
-    if decide(runs, repeat).final:
+    if decide(runs, repeat, offline=offline).final:
         return None
     wanted = []
-    for control in Control:
+    for place, control in enumerate(controls(offline)):
         own = [run for run in runs if run.control is control]
         completed = sum(run.completed for run in own)
-        if completed < repeat and len(own) - completed <= spare:
-            wanted.append((completed, len(own), control))
-    # A control that can't complete any more leaves the proof inconclusive: its partner's runs would be wasted.
-    if len(wanted) < len(Control) and not _complete_otherwise(runs, repeat, wanted):
-        return None
-    return min(wanted, key=lambda entry: entry[:2])[2] if wanted else None
-
-
-def _complete_otherwise(runs: Sequence[Run], repeat: int, wanted: Sequence[tuple[int, int, Control]]) -> bool:
-    open_controls = {control for _, _, control in wanted}
-    return all(
-        sum(run.completed for run in runs if run.control is control) >= repeat
-        for control in Control
-        if control not in open_controls
-    )
+        if completed >= repeat:
+            continue
+        if len(own) - completed > spare:
+            # It can't be completed any more, so the proof stays inconclusive: the others' runs would be wasted.
+            return None
+        wanted.append((completed, len(own), place, control))
+    return min(wanted)[-1] if wanted else None
 
 
 def flaky_tests(runs: Sequence[Run]) -> list[FlakyTest]:
@@ -126,7 +126,7 @@ def wilson(passed: int, runs: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _missing(runs: Sequence[Run], gold: int, nop: int, repeat: int) -> str:
-    counts = f"{gold} of {repeat} gold and {nop} of {repeat} nop runs completed"
+def _missing(runs: Sequence[Run], seen: dict[Control, list[bool]], repeat: int, offline: bool) -> str:
+    counts = " and ".join(f"{len(seen[control])} of {repeat} {control}" for control in controls(offline))
     reasons = Counter(run.reason for run in runs if not run.completed and run.reason)
-    return f"{counts}: {reasons.most_common(1)[0][0]}" if reasons else counts
+    return f"{counts} runs completed" + (f": {reasons.most_common(1)[0][0]}" if reasons else "")

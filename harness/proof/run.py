@@ -9,10 +9,21 @@ from typing import Any
 
 
 class Control(StrEnum):
-    """What is put into the container before the tests run."""
+    """What is put into the container before the tests run: the reference solution or nothing, with the task's own
+    network or without any."""
 
     GOLD = "gold"
     NOP = "nop"
+    GOLD_OFFLINE = "gold-offline"
+    NOP_OFFLINE = "nop-offline"
+
+    @property
+    def solves(self) -> bool:
+        return self in (Control.GOLD, Control.GOLD_OFFLINE)
+
+    @property
+    def offline(self) -> bool:
+        return self in (Control.GOLD_OFFLINE, Control.NOP_OFFLINE)
 
 
 class RunStatus(StrEnum):

@@ -1,0 +1,87 @@
+"""A proof as a record of the gate, so that journal, reports, skip list and exit status serve both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from taskgate.harness.gate.judge import new_record
+from taskgate.harness.gate.verdict import Evidence, Finding, Outcome, Record, Verdict, finding
+from taskgate.harness.proof.decision import Decision, ProofVerdict, flaky_tests
+from taskgate.harness.proof.run import Control, Run, RunStatus
+from taskgate.harness.tasks.task import Task
+
+VERDICTS = {
+    ProofVerdict.SOLVABLE: Verdict.HEALTHY,
+    ProofVerdict.UNSOLVABLE: Verdict.BROKEN,
+    ProofVerdict.TRIVIAL: Verdict.BROKEN,
+    ProofVerdict.FLAKY: Verdict.BROKEN,
+    ProofVerdict.NEEDS_NETWORK: Verdict.BROKEN,
+    ProofVerdict.INCONCLUSIVE: Verdict.INFRA,
+}
+HINTS = {
+    ProofVerdict.UNSOLVABLE: "Run the tests by hand with the reference solution in place; fix the image or the tests.",
+    ProofVerdict.TRIVIAL: "The tests don't notice that nothing was done: check that the bug is in the image.",
+    ProofVerdict.FLAKY: "Fix or leave out the tests whose outcome differs between runs of the same code.",
+    ProofVerdict.NEEDS_NETWORK: "Give the task a network, or put what the tests download into the image.",
+    ProofVerdict.INCONCLUSIVE: "Nothing is known of the task. Fix what is named above and run again.",
+}
+OUTCOMES = {RunStatus.PASSED: Outcome.PASS, RunStatus.FAILED: Outcome.FAIL, RunStatus.INCOMPLETE: Outcome.SKIP}
+MAX_TESTS = 100
+
+
+def record_of(
+    task: Task, decision: Decision, runs: Sequence[Run], *, digest: str | None, platform: str | None
+) -> Record:
+    """`check` is the proof's verdict; a finding for each run, whose outcome is what was to be shown."""
+    record = new_record(task, VERDICTS[decision.verdict], digest=digest, platform=platform)
+    record.findings = [_finding(run) for run in runs]
+    record.seconds = sum(run.seconds for run in runs)
+    if decision.verdict is not ProofVerdict.SOLVABLE:
+        record.check, record.reason = str(decision.verdict), _reason(decision, runs)
+        record.hint = HINTS[decision.verdict]
+        record.evidence = _evidence(runs)
+    return record
+
+
+def _finding(run: Run) -> Finding:
+    expected = run.completed and run.passed == run.control.solves
+    outcome = Outcome.SKIP if not run.completed else Outcome.PASS if expected else Outcome.FAIL
+    reason = f"tests {run.status}" + (f": {run.reason}" if run.reason else "")
+    return finding(f"{run.control}-{run.number}", outcome, reason[:2000], run.seconds)
+
+
+def _reason(decision: Decision, runs: Sequence[Run]) -> str:
+    if decision.verdict is not ProofVerdict.FLAKY:
+        return decision.reason[:2000]
+    tests = flaky_tests(runs)
+    shown = [
+        f"{test.name} passed {test.passed} of {test.runs} {test.control} runs "
+        f"(95 %: {test.interval[0]:.0%} to {test.interval[1]:.0%})"
+        for test in tests[:3]
+    ]
+    more = [f"and {len(tests) - 3} more tests"] if len(tests) > 3 else []
+    return "; ".join([decision.reason, *shown, *more])[:2000]
+
+
+def _evidence(runs: Sequence[Run]) -> Evidence | None:
+    """The tests that differ from what was to be shown, a row a test and a column a run."""
+    if not runs:
+        return None
+    names = sorted(
+        {name for run in runs for name, seen in run.tests.items() if (seen == "passed") != run.control.solves}
+    )
+    letters = {"passed": "P", "failed": "F", "error": "E", "skipped": "S"}
+    rows = [
+        f"{' '.join(letters.get(run.tests.get(name, ''), '-') for run in runs)}  {name}" for name in names[:MAX_TESTS]
+    ]
+    heads = [f"run {place + 1}: {run.control} {run.status}, {run.seconds:.1f} s" for place, run in enumerate(runs)]
+    status = next((run.exit_status for run in runs if run.exit_status is not None), None)
+    text = "\n".join([*heads, "", *rows])
+    return Evidence(runs[-1].command[:4000], status if status is not None else "incomplete", text[:16000])
+
+
+def gold_cost(runs: Sequence[Run]) -> tuple[float, int | None]:
+    """The slowest gold run's seconds and the largest peak memory of all, of completed runs."""
+    gold = [run for run in runs if run.control is Control.GOLD and run.completed]
+    peaks = [run.peak_memory for run in gold if run.peak_memory]
+    return max((run.seconds for run in gold), default=0.0), max(peaks, default=None)

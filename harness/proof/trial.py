@@ -1,0 +1,198 @@
+"""One run of one control, in a container of its own that is removed at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tarfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from taskgate.harness.base.errors import InfraError, Interrupted, StartFailed, TaskgateError, UsageError
+from taskgate.harness.engine import archive_api, classification
+from taskgate.harness.engine.client import Engine, Image
+from taskgate.harness.proof.plan import Command, Outcome, Plan, Put, Step, Traces
+from taskgate.harness.proof.run import Control, Run, RunStatus
+from taskgate.harness.runtime.delivery import Delivery
+from taskgate.harness.sandbox.container import Container, open_container
+from taskgate.harness.sandbox.log_file import LogFile
+from taskgate.harness.sandbox.program import Program
+from taskgate.harness.sandbox.shell import ShellDied, ShellStuck
+from taskgate.harness.tasks.task import Task
+
+# Set-up, beside the time for solution and tests.
+MARGIN_SECONDS = 600.0
+REASON_CHARS = 2000
+# The most memory that the container took, in bytes: version 2 of cgroups, then 1.
+PEAK = "cat /sys/fs/cgroup/memory.peak || cat /sys/fs/cgroup/memory/memory.max_usage_in_bytes"
+
+
+class _Failed(Exception):
+    """A required step failed: the run is complete, and its tests are not reached."""
+
+
+@dataclass(slots=True)
+class Trial:
+    """`folder` is this run's own, for its log. `stopping` ends the run, which is then no run at all."""
+
+    engine: Engine
+    image: Image
+    task: Task
+    plan: Plan
+    folder: Path
+    session: str
+    delivery: Delivery | None
+    stopping: threading.Event
+
+    def run(self, control: Control, number: int) -> Run:
+        """The run. Raises Interrupted; all else that goes wrong makes it incomplete."""
+        begun, log = time.monotonic(), LogFile(self.folder / "tests.log", {})
+        run = Run(control, number, RunStatus.INCOMPLETE, command=" ".join(self.plan.test.argv), log=log.path.name)
+        try:
+            with contextlib.closing(log):
+                outcome, status, peak = self._in_container(control, log)
+            run = replace(
+                run,
+                status=outcome.status,
+                reason=outcome.reason,
+                tests=outcome.tests,
+                exit_status=status,
+                peak_memory=peak,
+            )
+        except (TaskgateError, OSError) as error:
+            if self.stopping.is_set() or isinstance(error, Interrupted):
+                raise Interrupted from error
+            run = replace(run, reason=str(error)[:REASON_CHARS])
+        return replace(run, seconds=time.monotonic() - begun)
+
+    def _in_container(self, control: Control, log: LogFile) -> tuple[Outcome, int | None, int | None]:
+        proof = self.task.proof
+        task = replace(
+            self.task,
+            user=(proof.user if proof else None) or self.task.user,
+            network="none" if control.offline else self.task.network,
+            privileges="default",
+        )
+        steps = [*(self.plan.solve if control.solves else ()), *self.plan.prepare, self.plan.test]
+        seconds = sum(step.seconds for step in steps if isinstance(step, Command)) + MARGIN_SECONDS
+        try:
+            container = open_container(
+                self.engine, self.image, task, self.session, seconds=seconds, delivery=self.delivery
+            )
+        except StartFailed as error:
+            raise InfraError(f"the container does not start: {error}") from error
+        try:
+            return self._steps(control, container, log)
+        finally:
+            with contextlib.suppress(InfraError):
+                container.remove()
+
+    def _steps(self, control: Control, container: Container, log: LogFile) -> tuple[Outcome, int | None, int | None]:
+        status: int | None = None
+        try:
+            if control.solves:
+                self._all(self.plan.solve, container, log)
+            self._all(self.plan.prepare, container, log)
+            log.note(f"$ {' '.join(self.plan.test.argv)}")
+            status = self._execute(self.plan.test, container, log)
+        except _Failed as error:
+            return Outcome(RunStatus.FAILED, str(error)[:REASON_CHARS]), None, self._peak(container)
+        except TimeoutError as error:
+            # A solution or tests that take too long may be the host's fault. Without a solution it is what was to be
+            # shown: the tests don't pass.
+            outcome = RunStatus.INCOMPLETE if control.solves else RunStatus.FAILED
+            return Outcome(outcome, str(error)), None, None
+        if status == 137 and (how := self._killed(container)):
+            return Outcome(RunStatus.FAILED, how), status, None
+        traces = Traces(status, log.path, lambda path, limit: fetch(self.engine, container, path, limit))
+        outcome_read = self.plan.read(traces)
+        return outcome_read, status, self._peak(container)
+
+    def _all(self, steps: Sequence[Step], container: Container, log: LogFile) -> None:
+        for step in steps:
+            if isinstance(step, Put):
+                put(self.engine, container, step)
+            else:
+                log.note(f"$ {' '.join(step.argv)}")
+                status = self._execute(step, container, log)
+                if status and step.required:
+                    raise _Failed(f"`{' '.join(step.argv)[:200]}` ended with status {status}: {log.tail()}")
+
+    def _execute(self, command: Command, container: Container, log: LogFile) -> int:
+        """Its exit status. Raises TimeoutError, Interrupted, InfraError."""
+        deadline = time.monotonic() + command.seconds
+        program = Program(
+            self.engine,
+            container,
+            command.argv,
+            environment=command.environment,
+            workdir=command.workdir or self.task.start_dir(self.image.workdir),
+            log=log,
+        )
+        try:
+            if not program.follow(lambda: not self.stopping.is_set() and time.monotonic() < deadline):
+                if self.stopping.is_set():
+                    raise Interrupted
+                raise TimeoutError(f"`{' '.join(command.argv)[:200]}` did not end within {command.seconds:g} s")
+            status = program.status()
+            assert status is not None
+            return status
+        finally:
+            program.close()
+
+    def _killed(self, container: Container) -> str | None:
+        """Why a process was killed, if it was for its container's own limit. Raises InfraError for the host's."""
+        if container.host_ran_out():
+            raise InfraError("the host ran out of memory")
+        if self.engine.state(container.id).get("OOMKilled"):
+            return f"ran out of its {self.task.limits.memory / (1 << 30):.3g} GiB of memory"
+        return None
+
+    def _peak(self, container: Container) -> int | None:
+        with contextlib.suppress(ShellDied, ShellStuck, InfraError, ValueError):
+            return int(container.run(PEAK, seconds=10.0).out.split()[0])
+        return None
+
+
+def put(engine: Engine, container: Container, step: Put) -> None:
+    """Put a file or a folder into the container. Raises UsageError where it can't be read, InfraError."""
+    held = io.BytesIO()
+    try:
+        with tarfile.open(fileobj=held, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            name = step.path.lstrip("/")
+            if isinstance(step.content, bytes):
+                member = tarfile.TarInfo(name)
+                member.size, member.mode = len(step.content), step.mode
+                tar.addfile(member, io.BytesIO(step.content))
+            else:
+                tar.add(step.content, name, filter=_owned_by_root)
+    except OSError as error:
+        raise UsageError(f"{step.content!r} can't be read: {error.strerror or error}") from error
+    held.seek(0)
+    with classification.translated("putting files into a container"):
+        engine.api.put_archive(container.id, "/", held)
+
+
+def fetch(engine: Engine, container: Container, path: str, limit: int) -> bytes | None:
+    """A regular file's bytes; None where there is none. Raises ValueError, InfraError."""
+    try:
+        with archive_api.tar(engine.api, container.id, path) as tar:
+            member = tar.next()
+            if member is None or not member.isreg():
+                raise ValueError("is not a regular file")
+            if member.size > limit:
+                raise ValueError(f"is larger than {limit:,} bytes")
+            file = tar.extractfile(member)
+            assert file is not None
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def _owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member if member.isreg() or member.isdir() or member.issym() else None
