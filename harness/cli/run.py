@@ -30,13 +30,13 @@ from taskgate.harness.gate.gate import Gate
 from taskgate.harness.gate.known_verdicts import KnownVerdicts
 from taskgate.harness.gate.skip_list import open_skip_list
 from taskgate.harness.plugin import options
-from taskgate.harness.runner import runner
+from taskgate.harness.runner import driver, runner
 from taskgate.harness.runner.engine_pool import EnginePool
 from taskgate.harness.runner.results import Results
 from taskgate.harness.runner.run_spec import DEFAULT_BUDGET, RunSpec, settings
 from taskgate.harness.runner.runner import Runner
 from taskgate.harness.runtime import sources
-from taskgate.harness.sandbox.isolation.endpoint import Endpoint
+from taskgate.harness.sandbox.isolation.endpoint import GATEWAY, Endpoint, is_loopback
 from taskgate.harness.sandbox.isolation.prover import Prover
 from taskgate.harness.tasks import manifest, manifest_dump, shards
 from taskgate.harness.tasks.task import Agent, Budget, Task
@@ -212,7 +212,7 @@ def _spec(given: argparse.Namespace) -> RunSpec:
         secrets=dict(_secret(text) for text in given.secret),
         endpoint=_endpoint(given.endpoint, given.endpoint_header),
         inputs=Path(given.inputs) if given.inputs else None,
-        driver=None if given.driver is None else _argv(given.driver, "--driver"),
+        driver=None if given.driver is None else _driver(given.driver),
         retries=given.retries,
     )
 
@@ -230,6 +230,12 @@ def _argv(text: str, field: str) -> tuple[str, ...]:
         raise UsageError(f"can't be split into words: {error}", field=field) from error
     if not argv:
         raise UsageError("is empty", field=field)
+    return argv
+
+
+def _driver(text: str) -> tuple[str, ...]:
+    argv = _argv(text, "--driver")
+    driver.check(argv)
     return argv
 
 
@@ -269,6 +275,12 @@ def _endpoint(url: str | None, headers: list[str]) -> Endpoint | None:
         sound = None
     if not sound or parts.query or parts.fragment or not url.isascii() or not url.isprintable() or " " in url:
         raise UsageError(f"{masked(url)!r} is no URL such as https://host/v1", field="--endpoint")
+    if is_loopback(parts.hostname or ""):
+        raise UsageError(
+            f"{masked(url)!r}: the relay that makes the calls is a container and can't reach this machine's loopback "
+            f"interface; let the service listen on 0.0.0.0 or the engine's bridge, and write {GATEWAY} for its host",
+            field="--endpoint",
+        )
     return Endpoint(url, dict(_header(text) for text in headers))
 
 

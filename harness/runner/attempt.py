@@ -25,20 +25,21 @@ from taskgate.harness.base.errors import (
 )
 from taskgate.harness.base.out_files import CALLS, ISOLATION, LOG
 from taskgate.harness.engine.client import Engine, Image
-from taskgate.harness.runner import collection
+from taskgate.harness.runner import collection, driver
 from taskgate.harness.runner.agent_setup import described, environment, equip
 from taskgate.harness.runner.completion import Unfinished
 from taskgate.harness.runner.folders import Folders
+from taskgate.harness.runner.labelled_log import LabelledLog
 from taskgate.harness.runner.run_spec import TEMPORARY, RunSpec
-from taskgate.harness.runner.served import Client, drive
+from taskgate.harness.runner.served import AgentClient
 from taskgate.harness.runtime.delivery import Delivery
 from taskgate.harness.sandbox.agent_command import argv_of, through
 from taskgate.harness.sandbox.container import Container, open_container
 from taskgate.harness.sandbox.isolation.call_log import CallLog
 from taskgate.harness.sandbox.isolation.prover import Evidence, Prover
-from taskgate.harness.sandbox.isolation.relay_link import RelayLink, new_key
+from taskgate.harness.sandbox.isolation.relay_link import KEY, RelayLink, new_key
 from taskgate.harness.sandbox.log_file import LogFile
-from taskgate.harness.sandbox.program import Program
+from taskgate.harness.sandbox.program import OutputLog, Program
 from taskgate.harness.tasks.task import Task
 
 # Set-up and collection, beside the agent's own time.
@@ -224,7 +225,8 @@ class Attempt:
 
     def _serve(self, log: LogFile) -> None:
         assert self._room and self.agent.server
-        program = self._program(self.agent.server, log)
+        output = LabelledLog(log, "server") if self.spec.driver else log
+        program = self._program(self.agent.server, output)
         over = threading.Event()
         trouble: list[Exception] = []
 
@@ -240,11 +242,11 @@ class Attempt:
             if trouble:
                 raise trouble[0]
             status = None if thread.is_alive() else program.status()
-            return None if status is None else f"ended with status {status} ({log.tail()})"
+            return None if status is None else f"ended with status {status} ({output.tail()})"
 
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()
-        client = Client(self._room.url, self._room.headers)
+        client = AgentClient(self._room.url, self._room.headers)
         try:
             client.wait_ready(self.agent.health, ended)
             self._hand_over(client, log)
@@ -256,30 +258,20 @@ class Attempt:
                 with contextlib.suppress(InfraError):
                     self.outcome.exit_status = program.poll()
             program.close()
+            if isinstance(output, LabelledLog) and not thread.is_alive():
+                with contextlib.suppress(OSError):
+                    output.end()
         if trouble and not self.outcome.stopped:
             raise trouble[0]
         self._look_after(log)
 
-    def _hand_over(self, client: Client, log: LogFile) -> None:
+    def _hand_over(self, client: AgentClient, log: LogFile) -> None:
         """One POST, or the driver's work."""
-        task = described(self.task, self._image, self.budget, self._folders)
         if self.spec.driver:
-            status = drive(
-                self.spec.driver,
-                client,
-                task=task,
-                folder=self.folder,
-                secrets=self.spec.secrets,
-                log=log,
-                go_on=self._go_on,
-            )
-            if status == TEMPORARY:
-                raise InfraError("the driver says that the infrastructure failed (status 75)")
-            if status:
-                raise AgentFailed(f"the driver ended with status {status}: {log.tail()}")
+            self._drive(self.spec.driver, log)
             return
         try:
-            client.post(self.agent.post, task, self._go_on)
+            client.post(self.agent.post, described(self.task, self._image, self.budget, self._folders), self._go_on)
         except TimeoutError:
             pass
         except (AgentFailed, requests.RequestException) as error:
@@ -289,7 +281,25 @@ class Attempt:
             self._alive()
             raise AgentFailed(str(error)) from error
 
-    def _program(self, argv: tuple[str, ...], log: LogFile) -> Program:
+    def _drive(self, argv: tuple[str, ...], log: LogFile) -> None:
+        assert self._room
+        driven = driver.drive(
+            argv,
+            url=self._room.key_url,
+            header=": ".join((KEY, self._room.key)),
+            task=described(self.task, self._image, self.budget, self._folders),
+            folder=self.folder,
+            environment={**self._room.environment, **self.spec.secrets},
+            log=log,
+            go_on=self._go_on,
+        )
+        if driven.status == TEMPORARY:
+            raise InfraError(f"the driver says that the infrastructure failed (status {TEMPORARY}): {driven.tail}")
+        if driven.status:
+            self._alive()
+            raise AgentFailed(f"the driver ended with status {driven.status}: {driven.tail}")
+
+    def _program(self, argv: tuple[str, ...], log: OutputLog) -> Program:
         assert self._container is not None
         bundle = self._placement.bundle if self._placement else None
         if bundle:

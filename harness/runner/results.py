@@ -16,6 +16,7 @@ from taskgate.harness.base import files
 from taskgate.harness.base.errors import UsageError
 from taskgate.harness.base.names import folder_name
 from taskgate.harness.base.out_files import RESULT
+from taskgate.harness.runner import driver
 
 # Behind an attempt's name: the results that it takes the place of, which is its name without what mkdtemp put there.
 OLD = ".old"
@@ -34,6 +35,7 @@ class Results:
         try:
             self.out.mkdir(parents=True, exist_ok=True)
             with FileLock(self.out / ".lock", blocking=False):
+                driver.end_leftovers(self._running)
                 self._finish()
                 shutil.rmtree(self._running, ignore_errors=True)
                 self._running.mkdir(exist_ok=True)

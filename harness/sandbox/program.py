@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
 
 from taskgate.harness.base.files import trouble
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.sandbox.container import Container
-from taskgate.harness.sandbox.log_file import LogFile
 
 TICK_SECONDS = 1.0
 SILENCE_SECONDS = 30.0
+
+
+class OutputLog(Protocol):
+    """Where a program's output goes: a `LogFile`, or a share of one."""
+
+    path: Path
+
+    def add(self, stream: int, data: bytes) -> None:
+        """Write a piece of a stream. Raises OSError."""
 
 
 class Program:
@@ -25,7 +35,7 @@ class Program:
         *,
         environment: Mapping[str, str],
         workdir: str,
-        log: LogFile,
+        log: OutputLog,
     ) -> None:
         """Start it. Raises InfraError."""
         self._log = log

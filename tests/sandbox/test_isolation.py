@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,31 +15,19 @@ import requests
 
 from examples import images
 from taskgate.harness.base.errors import IsolationError
-from taskgate.harness.engine import ownership, reaper
+from taskgate.harness.engine import ownership
 from taskgate.harness.engine.client import Engine
-from taskgate.harness.runtime import sources
-from taskgate.harness.runtime.bundle import Store
-from taskgate.harness.sandbox.container import Container
 from taskgate.harness.sandbox.isolation.endpoint import Endpoint
 from taskgate.harness.sandbox.isolation.prover import Prover, problems
 from taskgate.harness.sandbox.isolation.relay_link import KEY, RelayLink
 from taskgate.harness.sandbox.isolation.tools import Tools
-from taskgate.harness.tasks.runtime_spec import Runtime
-from taskgate.harness.tasks.task import Task
 from tests import engines
-from tests.conftest import CLONE, Gate
+from tests.conftest import Gate
 from tests.library import running as container_of
 from tests.running import Run
+from tests.sandbox.cleanroom import ECHO, RUNTIME, SESSION, inside, tools, until_served, upstream
 
-RUNTIME = {"agent": str(CLONE / "examples/agent.py"), "builder": images.BASE}
-SESSION = ownership.new_session()
-
-
-@pytest.fixture(scope="module")
-def tools(engine: Engine, client: Any) -> Tools:
-    images.base(client)
-    sources.resolve(engine, Store(), Runtime(**RUNTIME), engine.platform)
-    return Tools(engine, Store())
+__all__ = ["inside", "tools", "upstream"]
 
 
 @pytest.fixture(scope="module")
@@ -146,109 +132,11 @@ def test_the_check(gate: Gate, sound: str, tools: Tools) -> None:
 # The way in and the way out.
 
 
-@pytest.fixture
-def upstream() -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """An endpoint on this host, and what it was asked."""
-    asked: list[dict[str, Any]] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            if self.headers.get("Transfer-Encoding") == "chunked":
-                body = b""
-                while size := int(self.rfile.readline(), 16):
-                    body += self.rfile.read(size)
-                    self.rfile.readline()
-                self.rfile.readline()
-            else:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            asked.append({"path": self.path, "headers": dict(self.headers), "body": body.decode()})
-            self.send_response(200)
-            self.send_header("Content-Length", "5")
-            self.end_headers()
-            self.wfile.write(b"hello")
-
-        do_GET = do_POST
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("0.0.0.0", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server.server_address[1], asked
-    server.shutdown()
-    server.server_close()
-
-
-class Inside:
-    """A container with a room, and a way to run Python in it."""
-
-    def __init__(self, engine: Engine, tools: Tools, image: str, **room: Any) -> None:
-        given = {"port": None, "endpoint": None, "calls": None, "seconds": 600, **room}
-        self.engine, self.room = engine, RelayLink(engine, tools, SESSION, **given)
-        task = Task("t", image, network="none", pull="never")
-        self.container = Container(
-            engine, engine.image(task.request), task, SESSION, seconds=600, binds=self.room.binds
-        )
-        self.container.start()
-        self.room.join(self.container)
-
-    def python(self, source: str, *, user: str = "", detach: bool = False) -> str:
-        api: Any = self.engine.api
-        made = api.exec_create(self.container.id, ["python3", "-c", source], user=user)["Id"]
-        said = api.exec_start(made, detach=detach)
-        return "" if detach else str(said.decode())
-
-    def close(self) -> None:
-        self.container.remove()
-        self.room.close()
-
-
-@pytest.fixture
-def inside(engine: Engine, tools: Tools, sound: str) -> Iterator[Any]:
-    made: list[Inside] = []
-
-    def make(**room: Any) -> Inside:
-        made.append(Inside(engine, tools, sound, **room))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
-    assert reaper.reap(engine, SESSION) <= 1, "nothing but the canary is left"
-
-
-ECHO = """
-import http.server
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        said = (self.path + " " + str(sorted(self.headers.keys())) + " " + str(len(body))).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(said)))
-        self.end_headers()
-        self.wfile.write(said)
-    do_GET = do_POST
-http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Handler).serve_forever()
-"""
-
-
-def _until_served(room: RelayLink) -> requests.Response:
-    for _ in range(100):
-        answer = requests.get(room.url + "/", headers=room.headers, timeout=10)
-        if answer.ok and answer.text:
-            return answer
-        threading.Event().wait(0.05)
-    raise AssertionError(answer.text)
-
-
 def test_the_way_in(inside: Any, client: Any) -> None:
     cell = inside(port=8000)
     cell.python(ECHO, detach=True)
     room = cell.room
-    assert "X-Taskgate-Key" not in _until_served(room).text, "the key is not the agent's to know"
+    assert "X-Taskgate-Key" not in until_served(room).text, "the key is not the agent's to know"
     sent = requests.post(f"{room.url}/a?b=c", headers=room.headers, data=b"x" * 3_000_000, timeout=30)
     assert sent.text.startswith("/a?b=c ") and sent.text.endswith(" 3000000")
     for wrong in ({}, {KEY: "no"}, {KEY: room.key[:-1]}, {KEY: f"{room.key}, {room.key}"}):
@@ -512,40 +400,6 @@ def test_servers_that_fail(tmp_path: Path, demo: str, tools: Tools, server: str,
     # One that never starts is the gate's to find, before any budget is spent.
     expected = 0 if "SKIP (validation failed)" in ran.output else 1
     assert ran.status == expected
-
-
-DRIVER = """
-import json, os, sys, urllib.request
-name, _, value = os.environ["TASKGATE_HEADER"].partition(": ")
-task = json.loads(os.environ["TASKGATE_TASK"])
-assert sys.argv[1] == task["task_id"] == os.environ["TASKGATE_TASK_ID"]
-request = urllib.request.Request(os.environ["TASKGATE_URL"] + "/run", json.dumps(task).encode(), {name: value})
-answer = json.load(urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request))
-print("driven", os.environ["TOKEN"])
-out = os.environ["TASKGATE_OUT"]
-if task["task_id"] == "fails":
-    sys.exit(3)
-if task["task_id"] == "sleeps":
-    import subprocess, time
-    subprocess.Popen(["sleep", "4711"])
-    time.sleep(99)
-"""
-
-
-def test_a_driver(tmp_path: Path, demo: str, tools: Tools) -> None:
-    (tmp_path / "driver.py").write_text(DRIVER)
-    run = Run(tmp_path)
-    ran = run(
-        _served(demo, "works", "fails", "sleeps, budget: {seconds: 4}"), f"--driver=python3 {tmp_path}/driver.py",
-        "--secret=TOKEN", "--retries=0", env={"TOKEN": "token-secret-4711"},
-    )  # fmt: skip
-    assert ran.told() == {"works": "done", "fails": "failed", "sleeps": "done"}, ran.output
-    assert "driven [TOKEN]" in (run.out / "works/agent.log").read_text()
-    assert "the driver ended with status 3" in ran.result("fails")["reason"]
-    assert ran.result("sleeps")["stopped"] == "ran out of its 4 s"
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            assert b"sleep\x004711" not in path.read_bytes(), "what the driver started is over"
 
 
 def test_nothing_is_left(tools: Tools, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

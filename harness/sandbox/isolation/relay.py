@@ -39,12 +39,24 @@ Leg = Callable[[Connection], Awaitable[None]]
 
 
 async def read_head(client: Connection) -> Head:
-    data = await asyncio.wait_for(client.read_until(b"\r\n\r\n", HEAD_BYTES), HEAD_SECONDS)
-    if data is None:
-        if client.pending:
-            raise Refused(400, "the request's head is too long or incomplete")
-        raise EOFError
-    return Head(data)
+    return Head(await asyncio.wait_for(_head_bytes(client), HEAD_SECONDS))
+
+
+async def _head_bytes(client: Connection) -> bytes:
+    data = b""
+    while not data.endswith(b"\r\n\r\n"):
+        line = await client.read_until(b"\n", HEAD_BYTES - len(data))
+        if line is None:
+            if data or client.pending:
+                raise Refused(400, "the request's head is too long or incomplete")
+            raise EOFError
+        if not line.endswith(b"\r\n"):
+            # At once: whoever sends such lines never sends the end that is waited for.
+            raise Refused(400, "a line of the request's head ends without a carriage return")
+        data += line
+        if data == b"\r\n":
+            raise Refused(400, "an empty line in place of a request")
+    return data
 
 
 async def drop(client: Connection) -> None:
