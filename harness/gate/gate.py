@@ -134,7 +134,6 @@ class Gate:
 
     def close(self) -> None:
         self._published.close()
-        self._examiner.close()
         if not self._lent:
             with contextlib.suppress(InfraError):
                 self.prover.close()

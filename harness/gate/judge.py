@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -27,11 +28,13 @@ def new_record(task: Task, verdict: Verdict, *, digest: str | None = None, platf
 
 
 class Judgement:
-    """One image's checks as they run. Raises InfraError where nothing can be known of the image."""
+    """One image's checks as they run; set `cancelled` to end it. Raises InfraError where nothing can be known of the
+    image."""
 
     def __init__(self, task: Task, sandbox: Sandbox, checks: list[Check]) -> None:
         self.task, self.sandbox, self.checks = task, sandbox, checks
         self.record = new_record(task, Verdict.HEALTHY)
+        self.cancelled = threading.Event()
         self._outcomes: dict[str, Outcome] = {}
 
     def run(self) -> Record:
@@ -39,6 +42,8 @@ class Judgement:
         begun = time.monotonic()
         try:
             for check in self.checks:
+                if self.cancelled.is_set():
+                    raise InfraError("the judgement was cancelled")
                 self._judge(check)
             self._require_start()
         except PlatformUnavailable as error:
