@@ -110,12 +110,10 @@ def test_an_engine_that_fails_the_second_container(
 ) -> None:
     """Once is not enough: nothing is known of the image."""
 
-    @contextlib.contextmanager
-    def failing(*_: Any) -> Iterator[Judgement]:
+    def failing(*_: Any) -> contextlib.AbstractContextManager[Judgement]:
         error = InfraError("the engine is full")
         error.transient = False
         raise error
-        yield
 
     monkeypatch.setattr(Examiner, "_aside", failing)
     record = judge("sleep", "1000")

@@ -19,6 +19,7 @@ from taskgate.harness.gate import nature
 from taskgate.harness.gate.control import Control
 from taskgate.harness.gate.gate import Gate
 from taskgate.harness.gate.verdict import Evidence, Record, Verdict
+from taskgate.harness.runtime.delivery import Delivery
 from taskgate.harness.tasks.runtime_spec import Runtime
 from taskgate.harness.tasks.task import Agent, Task
 
@@ -86,9 +87,14 @@ def test_an_agent_that_writes_beside_its_own_files(judge: Callable[..., Record])
 
 def test_an_agent_that_fails_everywhere(judge: Callable[..., Record], monkeypatch: pytest.MonkeyPatch) -> None:
     """No image is judged by it, and the control is asked once."""
-    tries = []
-    tried = Control._try
-    monkeypatch.setattr(Control, "_try", lambda *given: tries.append(given) or tried(*given))
+    tries: list[str] = []
+    real = Control._try
+
+    def counted(self: Control, check: str, task: Task, delivery: Delivery) -> str | None:
+        tries.append(check)
+        return real(self, check, task, delivery)
+
+    monkeypatch.setattr(Control, "_try", counted)
     first, second = judge("echo the key has expired; exit 3"), judge("echo the key has expired; exit 3")
     for record in (first, second):
         assert record.verdict is Verdict.INFRA and "the key has expired" in str(record.reason), record
