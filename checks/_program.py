@@ -53,7 +53,7 @@ WHOLE_BYTES = 256 << 20
 # The kernel reads no more of a first line, and follows no more interpreters.
 LINE_BYTES, DEPTH = 255, 5
 LIBRARY = re.compile(
-    r"error while loading shared libraries: (?P<glibc>\S+): cannot open shared object"
+    r"error while loading shared libraries: (?P<glibc>\S+): cannot open shared object file: No such file"
     r"|(?P<trace>\S+) => not found|Error loading shared library (?P<musl>[^:\s]+):"
 )
 VERSION = re.compile(r"(?P<library>\S+): version `(?P<version>[^']{1,100})' not found")

@@ -180,6 +180,7 @@ ORDER = [
     "tmp",
     "home",
     "disk",
+    "environment",
     "git_available",
     "git_repo",
     "git_commit",

@@ -66,9 +66,9 @@ def _broken_head(sandbox: Sandbox) -> Iterator[str]:
     head = git(sandbox, "git rev-parse --verify 'HEAD^{commit}'")
     if head.code:
         branch = git(sandbox, "git symbolic-ref --quiet --short HEAD")
-        unborn = branch.ok and git(sandbox, 'git show-ref --verify --quiet "refs/heads/$1"', branch.out.strip()).code
+        unborn = branch.ok and git(sandbox, 'git rev-parse --verify --quiet "refs/heads/$1"', branch.out.strip()).code
         named = f": it is the branch {branch.out.strip()[:100]}, which has no commit" if unborn else last_words(head)
-        yield f"HEAD does not resolve to a commit{named}"
+        yield f"HEAD does not resolve to a commit{_borrowed(sandbox) or named}"
         return
     index = git(sandbox, "git ls-files --stage >/dev/null")
     if index.code:
@@ -83,23 +83,30 @@ def _locked(sandbox: Sandbox) -> Iterator[str]:
 
 def _without_objects(sandbox: Sandbox) -> Iterator[str]:
     """Are the objects of HEAD there? Of a partial clone, those of the files that are checked out."""
-    gone = [line for line in git(sandbox, BORROWED).lines if line.strip()]
-    borrowed = f"they were borrowed from {', '.join(gone[:3])} (.git/objects/info/alternates), which is gone"
+    borrowed = _borrowed(sandbox)
     promised = git(sandbox, PROMISED)
     if promised.code:
         whole = git(sandbox, OBJECTS)
         if whole.code:
-            yield f"objects of HEAD are missing or damaged{f': {borrowed}' if gone else last_words(whole)}"
-        elif gone:
-            yield Warn(f"objects of earlier commits may be missing: {borrowed}")
+            yield f"objects of HEAD are missing or damaged{borrowed or last_words(whole)}"
+        elif borrowed:
+            yield Warn(f"objects of earlier commits may be missing{borrowed}")
         return
     absent = git(sandbox, ABSENT, secrets.token_hex(8))
     if "missing" in absent.out or absent.code not in (0, 3):
-        yield f"objects of checked-out files are missing, in a partial clone{f': {borrowed}' if gone else ''}"
+        yield f"objects of checked-out files are missing, in a partial clone{borrowed}"
         return
     urls = ", ".join(masked(line.partition(" ")[2]) for line in promised.lines[:3]) or "no remote any more"
     what = "files outside of the sparse checkout, and those" if absent.code == 3 else "those"
     yield Warn(f"a partial clone: {what} of earlier commits are fetched over the network when needed, from {urls}")
+
+
+def _borrowed(sandbox: Sandbox) -> str:
+    """Where objects were borrowed from that are gone, as the end of a reason."""
+    gone = [line for line in git(sandbox, BORROWED).lines if line.startswith("/")]
+    return (
+        f": they are borrowed from {', '.join(gone[:3])} (.git/objects/info/alternates), which is gone" if gone else ""
+    )
 
 
 def _unworkable(sandbox: Sandbox) -> Iterator[str]:

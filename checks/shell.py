@@ -1,3 +1,4 @@
+import shlex
 from collections.abc import Iterator
 
 from taskgate.checks import Skip, Warn, check
@@ -7,9 +8,9 @@ from taskgate.harness.sandbox.sandbox import Sandbox
 
 @check(after="user")
 def shell(sandbox: Sandbox) -> Iterator[str]:
-    """The image has a working /bin/sh.
+    """The image has a working /bin/sh, and the task's own shell where the manifest names one.
 
-    Base the image on one that has a shell, or add a static busybox as /bin/sh.
+    Base the image on one that has a shell, add a static busybox as /bin/sh, or correct `shell` in the manifest.
     """
     try:
         sandbox.start()
@@ -22,3 +23,10 @@ def shell(sandbox: Sandbox) -> Iterator[str]:
         )
     if sandbox.sh('x=$(echo "$((40 + 2))") && [ "$x" = 42 ]').code:
         yield "/bin/sh does not do what a POSIX shell does"
+        return
+    if sandbox.task.shell:
+        tried = sandbox.as_agent("exit 42", where="/")
+        if tried.code != 42:
+            last = (tried.lines or ["it printed nothing"])[-1][:200]
+            name = shlex.join(sandbox.task.shell)
+            yield f"the task's shell `{name}` does not run a command (status {tried.code}): {last}"

@@ -36,7 +36,8 @@ PULL_SILENCE_SECONDS = 300
 class Image:
     """What the engine says of an image it has.
 
-    `digest` is its content-addressed id, `sha256:…`; `workdir` its WORKDIR, empty where it sets none.
+    `digest` is its content-addressed id, `sha256:…`; `workdir` its WORKDIR, empty where it sets none; `entrypoint` is
+    its ENTRYPOINT and CMD in one argv.
     """
 
     digest: str
@@ -45,6 +46,7 @@ class Image:
     env: Mapping[str, str]
     healthcheck: bool
     workdir: str = ""
+    entrypoint: tuple[str, ...] = ()
 
 
 class Images(Connection):
@@ -135,6 +137,7 @@ class Images(Connection):
             user=config.get("User") or "",
             env=env,
             healthcheck=bool(config.get("Healthcheck")),
+            entrypoint=(*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())),
             workdir=config.get("WorkingDir") or "",
         )
 

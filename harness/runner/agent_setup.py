@@ -64,7 +64,16 @@ def environment(
         "TASKGATE_CALLS": budget.calls,
     }
     told = {name: str(value) for name, value in given.items() if value is not None}
-    return {**of_agent(image, task, bundle), **told, **room, **spec.env, **spec.secrets}
+    found = {**of_agent(image, task, bundle), **told, **room, **spec.env, **spec.secrets}
+    return found | _past_proxies({**image.env, **task.env, **found}) if room else found
+
+
+def _past_proxies(env: Mapping[str, str]) -> dict[str, str]:
+    """The endpoint is on the loopback interface: a proxy that image or task name would not reach it."""
+    return {
+        name: ",".join(filter(None, (env.get(name) or env.get(name.swapcase()), "127.0.0.1,localhost")))
+        for name in ("no_proxy", "NO_PROXY")
+    }
 
 
 def described(task: Task, image: Image, budget: Budget, folders: Folders) -> dict[str, Any]:

@@ -28,6 +28,8 @@ NO_CLIENT = re.compile(r"scalar|git-(?:daemon|shell|imap-send|http-(?:backend|pu
 DROPPED = {"test", "tests", "idlelib", "turtledemo", "tkinter", "lib2to3", "ensurepip", "__pycache__", "dist-packages"}
 # What an image sets for its own programs must not reach these ones, but must reach what they start.
 MOVED = ("LD_PRELOAD", "LD_AUDIT", "PYTHONHOME", "PYTHONPATH", "PYTHONPLATLIBDIR")
+# Files of certificates.
+CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 PYTHON = """\
 #!{prefix}/libexec/busybox sh
@@ -46,6 +48,14 @@ for name in {moved!r}:
     value = os.environ.pop("TASKGATE_IMAGE_" + name, None)
     if value is not None:
         os.environ[name] = value
+# Certificates of the image that are gone: an agent's libraries would refuse to start without them.
+for name in {certificates!r}:
+    place = os.environ.get(name)
+    try:
+        if place and not os.stat(place).st_size:
+            raise OSError
+    except OSError:
+        os.environ[name] = {prefix!r} + "/etc/ca.pem"
 # What starts Python again goes through the wrapper again.
 sys.executable = sys._base_executable = {prefix!r} + "/bin/python3"
 """
@@ -55,7 +65,7 @@ GIT = """\
 unset LD_PRELOAD LD_AUDIT
 export GIT_EXEC_PATH={prefix}/libexec/git-core GIT_TEMPLATE_DIR={prefix}/share/git-core/templates
 export GIT_CONFIG_SYSTEM="${{GIT_CONFIG_SYSTEM-{prefix}/etc/gitconfig}}"
-export GIT_SSL_CAINFO="${{GIT_SSL_CAINFO-{prefix}/etc/ca.pem}}"
+[ -s "${{GIT_SSL_CAINFO-}}" ] || export GIT_SSL_CAINFO={prefix}/etc/ca.pem
 exec {prefix}/libexec/git-core/git "$@"
 """
 
@@ -132,8 +142,8 @@ class Assembly:
             library / "ssl.py",
             "        self.set_default_verify_paths()\n",
             "        self.set_default_verify_paths()\n"
-            "        if not (os.environ.get('SSL_CERT_FILE') or os.environ.get('SSL_CERT_DIR')):\n"
-            f"            self.load_verify_locations({self.prefix + '/etc/ca.pem'!r})\n",
+            # Whatever certificates the image names: they may be gone.
+            f"        self.load_verify_locations({self.prefix + '/etc/ca.pem'!r})\n",
         )
         self.program("bin/python3", PYTHON.format(prefix=self.prefix, moved=" ".join(MOVED)))
         for name in ("python", self.python):
@@ -141,7 +151,9 @@ class Assembly:
         # Debian's site.py looks for packages there.
         packages = self.out / "lib/python3/dist-packages"
         packages.mkdir()
-        (packages / "_taskgate_runtime.py").write_text(RESTORE.format(prefix=self.prefix, moved=MOVED))
+        (packages / "_taskgate_runtime.py").write_text(
+            RESTORE.format(prefix=self.prefix, moved=MOVED, certificates=CERTIFICATES)
+        )
         (packages / "_taskgate_runtime.pth").write_text("import _taskgate_runtime\n")
 
     def git(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tarfile
 from collections.abc import Callable, Sequence
 
@@ -18,6 +19,7 @@ READY_SECONDS = 20.0
 SHELL = ("/bin/sh",)
 # As many as the kernel follows.
 LINKS = 40
+TOO_LONG = re.compile(r"argument list too long", re.I)
 # What an engine opens by itself, outside of the container, before it starts one.
 OPENED = ("/etc/passwd", "/etc/group")
 # Has the kernel killed a process because memory ran out? Status 0: at the container's own limit; 1: because the host
@@ -68,6 +70,8 @@ class Container:
         self._engine, self._limits = engine, task.limits
         self._patience = max(READY_SECONDS, task.timeout)
         self._shell: Shell | None = None
+        env = {**image.env, **task.env}
+        self._sizes = {name: len(f"{name}={value}".encode("utf-8", "surrogateescape")) for name, value in env.items()}
         self._slow: tuple[float, Callable[[], None]] | None = None
         self.id = engine.create_container(
             delivery.image(image) if delivery else image.digest,
@@ -98,6 +102,8 @@ class Container:
             self._engine.start_container(self.id)
         except InfraError as error:
             if answer := classification.answer_of(error):
+                if TOO_LONG.search(answer.text):
+                    raise self._too_long(answer.text) from error
                 raise self._explained(classification.of_start(answer.text)) from error
             raise
         except ShellDied as died:
@@ -203,6 +209,8 @@ class Container:
 
     def _died_at_start(self, output: str) -> Exception:
         """The container started and its shell ended without an answer."""
+        if TOO_LONG.search(output[-1000:]):
+            return self._too_long(output)
         error = classification.of_start(output)
         if isinstance(error, StartFailed):
             return self._explained(error)
@@ -211,6 +219,14 @@ class Container:
             return InfraError(f"a container {how} while it started")
         last = output.strip().splitlines()[-1:] or ["it printed nothing"]
         return StartFailed(f"/bin/sh {how} at once: {last[0]}", cause="shell", output=output, needs_confirmation=True)
+
+    def _too_long(self, message: str) -> StartFailed:
+        """The kernel takes 128 KiB for a variable, and a quarter of the stack for all of them."""
+        name, size = max(self._sizes.items(), key=lambda item: item[1], default=("", 0))
+        total = sum(self._sizes.values())
+        longest = f"{name[:100]} alone has {size:,}" if total else "too many arguments"
+        reason = f"the environment is too long to start a program with: {total:,} bytes in all, {longest}"
+        return StartFailed(reason, cause="image", output=message)
 
     def _explained(self, error: Exception) -> Exception:
         if isinstance(error, StartFailed) and error.cause == "shell":

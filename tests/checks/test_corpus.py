@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,8 +42,10 @@ def mistake(case: Case, record: Record) -> str | None:
         case.verdict == "broken" and not record.hint,
         bool(case.warns) and told.get(case.warns or "") is not Outcome.WARN,
         failed != ([case.check] if case.check else []),
+        bool(case.silent) and told.get(case.silent or "") is not Outcome.PASS,
     ]
-    said = f"{wrong}: {record.verdict} {record.check} {record.reason} {failed} {record.evidence}"
+    warned = [f"{one.check}: {one.reason}" for one in record.findings if one.outcome is Outcome.WARN]
+    said = f"{wrong}: {record.verdict} {record.check} {record.reason} {failed} {warned} {record.evidence}"
     return said if any(wrong) else None
 
 
@@ -55,10 +58,10 @@ def task_of(case: Case, client: Any, sound: str) -> Task:
             images.build(client, f"taskgate-test/{case.name}:1", f"FROM {sound}\n{case.lines}") if case.lines else sound
         )
     agent = given.pop("agent", {"module": "agent"})
-    if agent and "command" in agent:
-        agent = {"command": tuple(agent["command"])}
-    if given.get("base_commit") == "HEAD":
-        command = ["git", "-C", "/testbed", "rev-parse", "HEAD"]
+    if agent:
+        agent = {name: tuple(value) if isinstance(value, list) else value for name, value in agent.items()}
+    if given.get("base_commit") and not re.fullmatch("[0-9a-f]+", given["base_commit"]):
+        command = ["git", "-C", "/testbed", "rev-parse", given["base_commit"]]
         given["base_commit"] = client.containers.run(image, command, remove=True).decode().strip()
     if "require" in given:
         given["require"] = Require(**{name: tuple(values) for name, values in given["require"].items()})

@@ -1,52 +1,17 @@
-"""The labelled corpus: images made for one trait each, with the verdict and the check that they must get.
-
-All are built from one base: Debian with git and Python, a repository of three commits at /testbed, a user
-`agent` (uid 1000), and a module `agent` that imports. What a case's `lines` do to it is its trait.
-"""
+"""The first cases: one or two for each check."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from tests.corpus.case import Case, run
 
-BASE = """
-RUN useradd -m -u 1000 agent \\
- && echo 'NAME = "agent"' >/usr/lib/python3/dist-packages/agent.py \\
- && git config --system user.name corpus && git config --system user.email corpus@example.invalid \\
- && git init -q -b main /testbed && cd /testbed \\
- && export GIT_AUTHOR_DATE='2020-01-01T00:00:00Z' GIT_COMMITTER_DATE='2020-01-01T00:00:00Z' \\
- && for n in 1 2 3; do echo $n >file$n && git add . && git commit -qm "commit $n"; done \\
- && mkdir src && echo 'print(1)' >src/main.py && git add . && git commit -qm src
-"""
-HEAD = "$(git -C /testbed rev-parse HEAD)"
-
-
-@dataclass(frozen=True)
-class Case:
-    """`verdict` and `check` are the labels; `warns` names a check that must warn."""
-
-    name: str
-    verdict: str = "healthy"
-    check: str | None = None
-    lines: str = ""
-    task: dict[str, Any] = field(default_factory=dict)
-    warns: str | None = None
-    reason: str = ""
-
-
-def _run(command: str) -> str:
-    return f"RUN cd /testbed && {command}"
-
-
-AGENT = "agent"
 HEALTHY = [
     Case("plain"),
-    Case("detached-head", lines=_run("git checkout -q --detach && git branch -q -D main")),
-    Case("dirty-tree", lines=_run("echo changed >file1 && echo new >untracked && rm file2")),
-    Case("shallow-clone", lines=_run("cd / && git clone -q --depth 1 file:///testbed /s && rm -rf /testbed && mv /s /testbed"
+    Case("detached-head", lines=run("git checkout -q --detach && git branch -q -D main")),
+    Case("dirty-tree", lines=run("echo changed >file1 && echo new >untracked && rm file2")),
+    Case("shallow-clone", lines=run("cd / && git clone -q --depth 1 file:///testbed /s && rm -rf /testbed && mv /s /testbed"
          " && cd /testbed && git remote remove origin")),
-    Case("packed-refs", lines=_run("git pack-refs --all && git gc -q --prune=now")),
-    Case("worktree-git-file", lines=_run("cd / && git clone -q --bare /testbed /store && rm -rf /testbed"
+    Case("packed-refs", lines=run("git pack-refs --all && git gc -q --prune=now")),
+    Case("worktree-git-file", lines=run("cd / && git clone -q --bare /testbed /store && rm -rf /testbed"
          " && git -C /store worktree add -q -b work /testbed && git -C /store remote remove origin"), warns=None),
     Case("blocking-entrypoint", lines='ENTRYPOINT ["python3", "-c", "import time; time.sleep(9999)"]'),
     Case("application-entrypoint", lines='ENTRYPOINT ["/bin/false"]\nCMD ["--serve"]'),
@@ -68,8 +33,8 @@ HEALTHY = [
     Case("agent-command", task={"agent": {"command": ["python3", "-c", "import agent"]}}),
     Case("no-agent", task={"agent": None}),
     Case("base-commit", lines="", task={"base_commit": "HEAD"}),
-    Case("odd-file-names", lines=_run("touch 'a b' \"$(printf 'new\\nline')\" -- '-dash' 'x missing' && git add -A && git commit -qm odd")),
-    Case("submodule-like-dir", lines=_run("mkdir nested && git init -q nested && cd nested && git commit -q --allow-empty -m n"
+    Case("odd-file-names", lines=run("touch 'a b' \"$(printf 'new\\nline')\" -- '-dash' 'x missing' && git add -A && git commit -qm odd")),
+    Case("submodule-like-dir", lines=run("mkdir nested && git init -q nested && cd nested && git commit -q --allow-empty -m n"
          " && cd .. && git add nested 2>/dev/null && git commit -qm nested")),
     Case("bash-as-sh", lines="RUN ln -sf bash /bin/sh"),
     Case("hostile-env", lines='ENV A="$(touch /pwned)" B="\'; exit 9; \'" GIT_DIR_X=1 PS4="x"'),
@@ -77,9 +42,9 @@ HEALTHY = [
     Case("tmp-off", lines="RUN rm -rf /tmp", task={"checks": {"tmp": "off"}}),
     Case("work-elsewhere", lines="RUN mkdir /work", task={"workdir": "/work"}),
     Case("space-in-path", lines="RUN mv /testbed '/test bed'", task={"repo_path": "/test bed"}),
-    Case("future-commits-warn", lines=_run("git checkout -q HEAD~1"), warns="git_future"),
+    Case("future-commits-warn", lines=run("git checkout -q HEAD~1"), warns="git_future"),
     Case("no-repository-wanted", lines="RUN rm -rf /testbed/.git", task={"repo_path": None, "workdir": "/testbed"}),
-    Case("git-hooks", lines=_run("printf '#!/bin/sh\\nexit 1\\n' >.git/hooks/post-checkout && chmod +x .git/hooks/*"
+    Case("git-hooks", lines=run("printf '#!/bin/sh\\nexit 1\\n' >.git/hooks/post-checkout && chmod +x .git/hooks/*"
          " && git config core.fsmonitor /bin/false && git config diff.external /bin/false")),
     Case("profile-prints-results", lines="RUN echo 'echo 0 ; exit 1' >/etc/profile\nENV ENV=/etc/profile BASH_ENV=/etc/profile"),
 ]  # fmt: skip
@@ -112,22 +77,22 @@ BROKEN = [
     Case("head-dangling", "broken", "git_repo", "RUN echo 1234567890123456789012345678901234567890 >/testbed/.git/HEAD"),
     Case("index-corrupt", "broken", "git_repo", "RUN echo rubbish >/testbed/.git/index", reason="index"),
     Case("stale-lock", "broken", "git_repo", "RUN touch /testbed/.git/index.lock", reason="lock"),
-    Case("blob-missing", "broken", "git_repo", _run("id=$(git rev-parse HEAD:src/main.py)"
+    Case("blob-missing", "broken", "git_repo", run("id=$(git rev-parse HEAD:src/main.py)"
          " && rm -f .git/objects/$(echo $id | cut -c1-2)/$(echo $id | cut -c3-)"), reason="objects"),
-    Case("blob-truncated", "broken", "git_repo", _run("id=$(git rev-parse HEAD:src/main.py) && f=.git/objects/$(echo $id | cut -c1-2)/$(echo $id | cut -c3-)"
+    Case("blob-truncated", "broken", "git_repo", run("id=$(git rev-parse HEAD:src/main.py) && f=.git/objects/$(echo $id | cut -c1-2)/$(echo $id | cut -c3-)"
          " && chmod u+w $f && : >$f"), reason="objects"),
-    Case("tree-missing", "broken", "git_repo", _run("id=$(git rev-parse HEAD:src) && rm -f .git/objects/$(echo $id | cut -c1-2)/$(echo $id | cut -c3-)")),
+    Case("tree-missing", "broken", "git_repo", run("id=$(git rev-parse HEAD:src) && rm -f .git/objects/$(echo $id | cut -c1-2)/$(echo $id | cut -c3-)")),
     Case("worktree-store-gone", "broken", "git_repo", "RUN rm -rf /testbed/.git && echo 'gitdir: /gone/worktrees/x' >/testbed/.git"),
     Case("wrong-commit", "broken", "git_commit", task={"base_commit": "1234567890123456789012345678901234567890"}),
-    Case("future-branch", "broken", "git_future", _run("git checkout -q --detach HEAD~1"), {"checks": {"git_future": "fail"}}),
-    Case("future-tag", "broken", "git_future", _run("git tag next && git reset -q --hard HEAD~1 && git reflog expire --expire=now --all"
+    Case("future-branch", "broken", "git_future", run("git checkout -q --detach HEAD~1"), {"checks": {"git_future": "fail"}}),
+    Case("future-tag", "broken", "git_future", run("git tag next && git reset -q --hard HEAD~1 && git reflog expire --expire=now --all"
          " && rm -f .git/ORIG_HEAD"), {"checks": {"git_future": "fail"}}),
-    Case("future-reflog", "broken", "git_future", _run("git reset -q --hard HEAD~1 && rm -f .git/ORIG_HEAD"), {"checks": {"git_future": "fail"}}),
-    Case("future-orig-head", "broken", "git_future", _run("git reset -q --hard HEAD~1 && git reflog expire --expire=now --all"),
+    Case("future-reflog", "broken", "git_future", run("git reset -q --hard HEAD~1 && rm -f .git/ORIG_HEAD"), {"checks": {"git_future": "fail"}}),
+    Case("future-orig-head", "broken", "git_future", run("git reset -q --hard HEAD~1 && git reflog expire --expire=now --all"),
          {"checks": {"git_future": "fail"}}),
-    Case("future-remote", "broken", "git_future", _run("git update-ref refs/remotes/origin/main HEAD && git reset -q --hard HEAD~1"
+    Case("future-remote", "broken", "git_future", run("git update-ref refs/remotes/origin/main HEAD && git reset -q --hard HEAD~1"
          " && git reflog expire --expire=now --all && rm -f .git/ORIG_HEAD"), {"checks": {"git_future": "fail"}}),
-    Case("future-stash", "broken", "git_future", _run("echo x >file1 && git stash -q"), {"checks": {"git_future": "fail"}}),
+    Case("future-stash", "broken", "git_future", run("echo x >file1 && git stash -q"), {"checks": {"git_future": "fail"}}),
     Case("python-missing", "broken", "python_available", "RUN rm -f /usr/bin/python3*"),
     Case("python-not-running", "broken", "python_available", "RUN printf '#!/bin/sh\\nexit 3\\n' >/usr/bin/x && chmod +x /usr/bin/x && ln -sf x /usr/bin/python3"),
     Case("python-fakes-success", "broken", "python_available", "RUN ln -sf true /usr/bin/python3"),
@@ -150,5 +115,3 @@ BROKEN = [
     Case("module-missing", "broken", "required", task={"require": {"modules": ["numpy"]}}, reason="numpy"),
     Case("image-missing", "broken", "image_exists", task={"image": "taskgate-test/no-such-image:1", "pull": "never"}),
 ]  # fmt: skip
-
-CASES = HEALTHY + BROKEN
