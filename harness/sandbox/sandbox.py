@@ -52,10 +52,9 @@ class Sandbox:
     `task` is the manifest's task. `runtime` is the bundle that is brought in, if any. `shell_trouble` says why the
     bundle's shell replaces the image's, once the container is started. `started`: a container of the image ran.
     `needs_confirmation`: something happened that a busy host may have caused as well, so that a failure must happen
-    twice before it counts.
-    `facts` is a dict in which a check may leave what later ones need. `pulled` is False where only a registry was asked
-    about the image, and nothing can be started. `on_slow` is called, in the thread that waits, when a check takes
-    noticeably long.
+    twice before it counts. `facts` is a dict in which a check may leave what later ones need. `pulled` is False where
+    only a registry was asked about the image, and nothing can be started. `on_slow` is called, in the thread that
+    waits, when a check takes noticeably long.
     """
 
     def __init__(
