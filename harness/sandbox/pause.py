@@ -1,6 +1,6 @@
 """Pause containers: one network namespace for all the images that a worker checks, one after another.
 
-Making a network namespace is two thirds of what starting a container costs an engine. A pause container is on the
+Creating a network namespace is two thirds of the cost of starting a container. A pause container is on the
 task's network and does nothing; a task's container then joins its namespace. Nothing of an image ever runs in a pause
 container, and no two images are in one at the same time: the one before is gone, and its processes with it.
 """
@@ -22,13 +22,14 @@ from taskgate.harness.engine.tar_stream import of_files
 from taskgate.harness.sandbox.container import reject_special_files
 from taskgate.harness.tasks.task import Task
 
-# Says which network it holds.
+# The label that names the network which the container is on.
 LABEL = f"{ownership.LABEL}.pause"
-# Another host's reaper goes by the clock alone.
+# A reaper on another host knows only when a container expires.
 RENEW_SECONDS = 3600.0
 EXPIRES_SECONDS = 24 * 3600.0
 
-# Reads its stdin to the end, then exits: so the container ends with the process that attached to it.
+# ELF machine number and code. It reads its stdin to the end, then exits: so the container ends with the process that is
+# attached to it. Assembled from pause_amd64.S and pause_arm64.S, which lie beside this file.
 CODE = {
     "amd64": (62, "31c0 31ff 488d742480 ba40000000 0f05 85c0 7fec b83c000000 31ff 0f05"),
     "arm64": (183, "e80780d2 000080d2 e10302d1 020880d2 010000d4 1f0000f1 4cffff54 a80b80d2 000080d2 010000d4"),
@@ -51,7 +52,7 @@ class Pauses:
         self._refused: set[str] = set()
 
     def network(self, task: Task, image: Image) -> str:
-        """The network mode for a task's container: a pause container's, else (where that can't be) the task's own."""
+        """The network mode for a task's container: a pause container's, or the task's own if there can be none."""
         if not self._shares(task):
             return task.network
         held = self._held.get(task.network)
@@ -61,21 +62,21 @@ class Pauses:
         try:
             held = held or self._hold(task.network, image)
         except StartFailed:
-            # This image will not do; the next one may.
+            # This image can't be used for one; the next one may.
             return task.network
         except InfraError:
-            # Whatever keeps it from working, images are judged without.
+            # Images can be judged without pause containers.
             self._refused.add(task.network)
             return task.network
         return f"container:{held.container}"
 
     def leave(self, network: str) -> None:
-        """A container may still be in it: the next one gets another."""
+        """A container may still be in its namespace: the next one gets another."""
         if network in self._held:
             self._drop(network)
 
     def refuse(self, network: str) -> None:
-        """A container could not be started there: from now on each on that network gets a namespace of its own."""
+        """A container could not be started in it: from now on, each one on that network gets its own namespace."""
         self._refused.add(network)
         self.leave(network)
 
@@ -84,13 +85,13 @@ class Pauses:
             self._drop(network)
 
     def _shares(self, task: Task) -> bool:
-        """An agent that serves needs its port, which a closed connection of another one's may still hold."""
+        """Can it share one? A server agent needs its port, which a closed connection of another may hold."""
         if task.network in ("none", "host") or ":" in task.network or task.network in self._refused:
             return False
         return not (task.agent and task.agent.server) and _architecture(self._engine) in CODE
 
     def _hold(self, network: str, image: Image) -> _Held:
-        """Start one. Any image will do that engines don't hang on: only our own program runs in it.
+        """Start one. Any image will do that an engine can start: only our own program runs in it.
 
         Raises StartFailed or InfraError.
         """

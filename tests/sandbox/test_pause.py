@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -174,3 +176,34 @@ def test_nobody_joins_one_that_is_not_left(judge: Judge, sound: str, client: Any
     (second,) = set(_pauses(client)) - before
     assert second != first
     remove(stuck[0])
+
+
+# Of those that are installed, the first: GNU's for this machine, GNU's for the other one, LLVM's for both.
+ASSEMBLERS = {
+    "amd64": (["x86_64-linux-gnu-as", "--64"], ["llvm-mc", "--triple=x86_64-linux-gnu", "--filetype=obj"]),
+    "arm64": (["aarch64-linux-gnu-as"], ["llvm-mc", "--triple=aarch64-linux-gnu", "--filetype=obj"]),
+}
+
+
+@pytest.mark.parametrize("architecture", list(pause.CODE))
+def test_the_machine_code_is_what_its_source_assembles_to(architecture: str, tmp_path: Path) -> None:
+    source = Path(pause.__file__).with_name(f"pause_{architecture}.S")
+    command = next((one for one in ASSEMBLERS[architecture] if shutil.which(one[0])), None)
+    if command is None:
+        pytest.skip(f"no assembler for {architecture}: install binutils or llvm")
+    subprocess.run([*command, "-o", tmp_path / "pause.o", source], check=True, timeout=60)
+    assert _text_of(tmp_path / "pause.o") == bytes.fromhex(pause.CODE[architecture][1])
+
+
+def _text_of(path: Path) -> bytes:
+    """The section `.text` of an ELF object."""
+    data = path.read_bytes()
+    table, size, count, names = *struct.unpack_from("<Q", data, 40), *struct.unpack_from("<HHH", data, 58)
+    headers = [struct.unpack_from("<IIQQQQ", data, table + number * size) for number in range(count)]
+    strings = headers[names][4]
+    (text,) = [
+        data[header[4] : header[4] + header[5]]
+        for header in headers
+        if data[strings + header[0] : data.index(b"\0", strings + header[0])] == b".text"
+    ]
+    return text
