@@ -29,6 +29,8 @@ DIGEST = re.compile(r"\b(?:sha256:)?(?=[0-9a-f]*\d)[0-9a-f]{7,64}\b")
 ADDRESS = re.compile(r"\b0x[0-9a-f]+\b", re.I)
 TEMPORARY = re.compile(r"/tmp/[^\s'\":;,]+")  # noqa: S108
 NUMBER = re.compile(r"\d+")
+# As the engine layer reports an image that it may not pull.
+ABSENT = re.compile(r"is not on (?:this host|the engine)\b")
 REASON_CHARACTERS = 1000
 
 
@@ -63,15 +65,14 @@ def common_failures(
     `tasks`: the manifest's, by id. `listed`: the tasks that were on the skip list before the run. What is known of
     them from before says nothing new, and does not count.
     """
+    records = list(records)
     judged = [
         record
         for record in records
         if record.verdict in JUDGED and record.findings and not (record.cached and record.task_id in listed)
     ]
     everything = len({_image(record) for record in judged})
-    if everything < MIN_IMAGES:
-        return []
-    common = []
+    common = _never_pulled(records, tasks)
     for (check, _), group in _groups(judged).items():
         failed, field = len(group.images), claim(check, group, tasks)
         if failed < MIN_IMAGES or failed < JUDGED_SHARE * everything:
@@ -98,9 +99,12 @@ def banner(failures: list[CommonFailure], *, trusted: bool) -> list[str]:
             lines.append(f"  Check `{failure.field}` in the manifest (in `defaults`, or as the importer sets it).")
         else:
             lines.append("  Look first at what all of them share: the agent, the runtime, the manifest, this host.")
-    if failures and trusted:
+    if all(failure.field == "pull" for failure in failures):
+        # Infra is never listed.
+        return lines
+    if trusted:
         lines.append("  Taken as the images' fault all the same (--trust-common-failures).")
-    elif failures:
+    else:
         lines.append(
             "  Nothing was added to the skip list. If the images really are at fault, run again with"
             " --trust-common-failures."
@@ -134,7 +138,7 @@ def _agent_claim(reason: str, task: Task) -> str | None:
     module = task.agent.module if task.agent else None
     if module and re.search(rf"No module named '{re.escape(module.partition('.')[0])}(?:\.[\w.]*)?'", reason):
         return "agent.module"
-    return "agent" if re.search(r"the agent's program .* is not there", reason) else None
+    return "agent" if re.search(r"the agent's program \S+ is not ", reason) else None
 
 
 def normalized(reason: str, record: Record) -> str:
@@ -147,6 +151,23 @@ def normalized(reason: str, record: Record) -> str:
     for pattern, placeholder in ((ADDRESS, "ADDRESS"), (DIGEST, "ID"), (TEMPORARY, "TEMPORARY"), (NUMBER, "N")):
         text = pattern.sub(placeholder, text)
     return " ".join(text.split())
+
+
+def _never_pulled(records: list[Record], tasks: Mapping[str, Task]) -> list[CommonFailure]:
+    """`pull: never` where the host lacks most images: they are infra already, and the manifest is why."""
+    absent = [
+        record
+        for record in records
+        if record.verdict is Verdict.INFRA
+        and (task := tasks.get(record.task_id))
+        and task.pull == "never"
+        and ABSENT.search(record.reason or "")
+    ]
+    failed, ran = (len({_image(record) for record in group}) for group in (absent, records))
+    if failed < MIN_IMAGES or failed <= CLAIM_SHARE * ran:
+        return []
+    ids = tuple(record.task_id for record in absent)
+    return [CommonFailure("image_exists", absent[0].reason or "", ids, failed, ran, "pull")]
 
 
 def _groups(records: list[Record]) -> dict[tuple[str, str], _Group]:

@@ -22,7 +22,6 @@ from taskgate.harness.sandbox.sandbox import Sandbox
 from taskgate.harness.tasks.task import Task
 
 GARBAGE = b"neither a program nor a script\n"
-MISSING = "taskgate-test/not-there:1"
 
 Judge = Callable[..., Record]
 
@@ -129,15 +128,15 @@ def _own(sandbox: Sandbox) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("level", ["warn", "off"])
-def test_a_missing_image_that_does_not_count(judge: Judge, level: str) -> None:
-    record = judge(MISSING, checks={"image_exists": level})
+def test_a_missing_image_that_does_not_count(judge: Judge, port: int, level: str) -> None:
+    record = judge(f"127.0.0.1:{port}/not/there:1", pull="missing", checks={"image_exists": level})
     assert (record.verdict, record.check) == (Verdict.BROKEN, "image_exists"), record
     assert record.digest is None and record.reason
 
 
-def test_a_missing_image_and_a_check_of_a_users_own(judge: Judge) -> None:
+def test_a_missing_image_and_a_check_of_a_users_own(judge: Judge, port: int) -> None:
     """It has no `after`, and image_exists was not asked for."""
-    record = judge(MISSING, [Check("own", _own, ())])
+    record = judge(f"127.0.0.1:{port}/not/there:1", [Check("own", _own, ())], pull="missing")
     assert (record.verdict, record.check) == (Verdict.BROKEN, "image_exists"), record
 
 

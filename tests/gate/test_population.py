@@ -156,6 +156,18 @@ def test_what_the_list_says_is_no_news() -> None:
     assert not common_failures(records, {})
 
 
+@pytest.mark.parametrize(("absent", "healthy", "common"), [(3, 0, True), (4, 3, True), (3, 3, False), (2, 0, False)])
+def test_images_that_may_not_be_pulled(absent: int, healthy: int, common: bool) -> None:
+    """They are infra; said once is enough."""
+    records = [record(f"good{number}") for number in range(healthy)]
+    for number in range(absent):
+        reason = f"repo/a{number}:1 is not on this host, and `pull: never` forbids pulling it"
+        records.append(Record(f"a{number}", f"repo/a{number}:1", None, None, Verdict.INFRA, reason=reason))
+    found = common_failures(records, tasks(*(one.task_id for one in records), pull="never"))
+    assert [failure.field for failure in found] == (["pull"] if common else [])
+    assert not common_failures(records, tasks(*(one.task_id for one in records), pull="missing"))
+
+
 @pytest.fixture(scope="module")
 def three(client: Any, sound: str) -> list[str]:
     """Three images that differ."""
