@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -55,6 +56,26 @@ elif act == "empty":
     trajectory["steps"] = []
 elif act == "nothing":
     prediction["model_patch"] = ""
+    trajectory["info"] = {"exit_status": "submitted"}
+elif act == "silent":
+    prediction["model_patch"] = ""
+elif act == "crashed":
+    print("Traceback: something broke")
+    leave()
+    sys.exit(1)
+elif act == "late":
+    trajectory["info"] = {"exit_status": "Submitted"}
+    leave()
+    sys.exit(1)
+elif act == "limited":
+    trajectory["info"] = {"exit_status": "RateLimitError"}
+elif act == "refused":
+    print("openai.AuthenticationError: Error code: 401 - Incorrect API key provided")
+    sys.exit(1)
+elif act == "daemon":
+    import subprocess
+    subprocess.Popen(["sleep", "3600"])
+    print("last words")
 elif act == "infra":
     trajectory["infra_failure"] = "the model's server answers 503"
 elif act == "none":
@@ -113,7 +134,9 @@ leave()
 def working(client: Any, sound: str) -> str:
     """The corpus's base with that agent as agent_run."""
     lines = f"FROM {sound}\nCOPY agent_run /usr/local/bin/agent_run\nRUN chmod 755 /usr/local/bin/agent_run"
-    return images.build(client, "taskgate-test/working:1", lines, {"agent_run": AGENT.encode()})
+    # Another checkout's tests may build theirs on the same engine.
+    tag = hashlib.sha256(AGENT.encode()).hexdigest()[:12]
+    return images.build(client, f"taskgate-test/working:{tag}", lines, {"agent_run": AGENT.encode()})
 
 
 @dataclass
@@ -129,7 +152,7 @@ class Ran:
         return document
 
     def told(self) -> dict[str, str]:
-        """What was said of each task, from the journal; the last word counts."""
+        """What became of each task, from the journal; the last line counts."""
         lines = [json.loads(line) for line in (self.out / "journal.jsonl").read_text().splitlines()]
         return {line["task_id"]: line["what"] for line in lines}
 

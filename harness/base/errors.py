@@ -169,6 +169,16 @@ class WorkdirNotFound(CommandNotStarted, FileNotFoundError):
     """The container has no such working directory."""
 
 
+class NotCollected(InfraError):
+    """The files of an agent that has ended could not be fetched. `later`: its container is kept for the next start."""
+
+    transient = False
+
+    def __init__(self, problem: str, *, later: bool = False) -> None:
+        super().__init__(problem)
+        self.later = later
+
+
 class AgentFailed(TaskgateError):
     """The agent did not come to a result, and that is its own doing."""
 

@@ -133,9 +133,23 @@ def _remove_temp_dirs(folder: Path, prefix: str) -> None:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
+    """Without setting it: threads of one process share it, and what another one creates meanwhile would be open to
+    everybody."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    return _UMASK_AT_START
+
+
+def _umask_at_start() -> int:
+    mask = os.umask(0o077)
     os.umask(mask)
     return mask
+
+
+# Where there is no /proc.
+_UMASK_AT_START = _umask_at_start()
 
 
 def is_file(path: Path) -> bool:

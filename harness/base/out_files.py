@@ -8,8 +8,10 @@ JOURNAL, VERDICTS, CACHE = "journal.jsonl", "verdicts.json", "cache.jsonl"
 MANIFEST, RUN = "manifest.yaml", "run.json"
 # Of a task in a run: what its agent left.
 TRAJECTORY, PREDICTION = "trajectory.json", "prediction.json"
-# What taskgate says of it.
-RESULT, LOG, ISOLATION, CALLS = "result.json", "agent.log", "isolation.json", "calls.jsonl"
+# What taskgate records of it: how it ended, while it runs, what it printed, its network, its calls to the endpoint.
+RESULT, ATTEMPT, LOG, ISOLATION, CALLS = "result.json", "attempt.json", "agent.log", "isolation.json", "calls.jsonl"
+# The reports of a run.
+REPORT, JUNIT = "report.html", "junit.xml"
 # No task's folder can have these names, and no agent's file those.
-RESERVED = {MANIFEST, JOURNAL, RUN}
-EVIDENCE = {RESULT, LOG, ISOLATION, CALLS}
+RESERVED = {MANIFEST, JOURNAL, RUN, REPORT, JUNIT}
+EVIDENCE = {RESULT, ATTEMPT, LOG, ISOLATION, CALLS, "attempts"}

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from taskgate.harness.base import escape
 from taskgate.harness.base.errors import InfraError, UsageError
 from taskgate.harness.base.exit_codes import BROKEN_PIPE, INTERRUPTED, NO_VERDICT, USAGE
-from taskgate.harness.cli import build, inject, manifest, merge, run, runtime, status
+from taskgate.harness.cli import build, inject, logs, manifest, merge, run, runtime, status, stop
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     made = Parser(prog="taskgate", description="A gate in front of AI-agent evaluations.")
     commands = made.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
-    for command in (manifest, build, run, status, merge, runtime, inject):
+    for command in (manifest, build, run, status, logs, stop, merge, runtime, inject):
         command.add(commands)
     return made
 

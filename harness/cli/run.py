@@ -6,61 +6,70 @@ import argparse
 import contextlib
 import json
 import os
-import re
-import shlex
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from taskgate.harness.base import escape, files
+from taskgate.harness.base import files
 from taskgate.harness.base.errors import UsageError
 from taskgate.harness.base.exit_codes import BROKEN, INTERRUPTED, NO_VERDICT, OK
 from taskgate.harness.base.out_files import CACHE, MANIFEST, RUN
 from taskgate.harness.base.redaction import masked
+from taskgate.harness.cli import _run_spec
 from taskgate.harness.engine import ownership
 from taskgate.harness.engine.client import Engine
-from taskgate.harness.engine.discovery import find_engine
 from taskgate.harness.gate import population
 from taskgate.harness.gate.cache import VerdictCache, parse_age
 from taskgate.harness.gate.gate import Gate
 from taskgate.harness.gate.known_verdicts import KnownVerdicts
 from taskgate.harness.gate.skip_list import open_skip_list
 from taskgate.harness.plugin import options
-from taskgate.harness.runner import driver, runner
-from taskgate.harness.runner.engine_pool import EnginePool
+from taskgate.harness.runner import control, limits, recovery
+from taskgate.harness.runner.bookkeeping import Bookkeeping
+from taskgate.harness.runner.engine_pool import EnginePool, PooledEngine
+from taskgate.harness.runner.limits import InfraLimit
 from taskgate.harness.runner.results import Results
-from taskgate.harness.runner.run_spec import DEFAULT_BUDGET, RunSpec, settings
-from taskgate.harness.runner.runner import Runner
+from taskgate.harness.runner.run_spec import COLLECT_SECONDS, DEFAULT_BUDGET, RunSpec, settings
+from taskgate.harness.runner.runner import Controls, Runner
+from taskgate.harness.runner.states import TaskState
 from taskgate.harness.runtime import sources
-from taskgate.harness.sandbox.isolation.endpoint import GATEWAY, Endpoint, is_loopback
 from taskgate.harness.sandbox.isolation.prover import Prover
-from taskgate.harness.tasks import manifest, manifest_dump, shards
-from taskgate.harness.tasks.task import Agent, Budget, Task
-from taskgate.harness.tasks.values import VARIABLE
-from taskgate.reports.run import RunReport
-
-SECRET_CHARACTERS = 4
+from taskgate.harness.tasks import manifest_dump, shards
+from taskgate.harness.tasks.task import Task
+from taskgate.reports.run_terminal import RunReport
 
 
 def add(commands: Any) -> None:
     parser = commands.add_parser("run", help="run an agent on every task that is sound and not yet done")
+    add_tasks(parser)
+    add_agent(parser)
+    add_course(parser)
+    add_gate(parser)
+    parser.set_defaults(run=run)
+
+
+def add_tasks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", metavar="SOURCE", required=True, help="the manifest, or another task set")
-    parser.add_argument("--format", metavar="NAME", help="what kind of task set it is, where that can't be seen")
-    parser.add_argument("--out", metavar="DIR", required=True, help="results, a folder a task")
+    parser.add_argument("--format", metavar="NAME", help="the kind of task set, if it can't be detected")
+    parser.add_argument("--out", metavar="DIR", required=True, help="results, a folder for each task")
+    parser.add_argument("--only", metavar="ID", action="append", default=[], help="only this task (repeatable)")
+    parser.add_argument("--shard", metavar="I/N", help="the I-th of N parts, by a hash of the id")
+
+
+def add_agent(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--agent", metavar="COMMAND|FILE", help="in place of the manifest's agent; FILE ends in .yaml")
-    parser.add_argument("-j", "--jobs", metavar="N", type=int, default=4, help="so many agents at once (default: 4)")
     parser.add_argument(
         "--time",
         metavar="SECONDS",
         type=float,
         default=DEFAULT_BUDGET.seconds,
-        help="an agent's time a task (default: 3600)",
+        help="an agent's time for a task (default: 3600)",
     )
-    parser.add_argument("--calls", metavar="N", type=int, help="an agent's calls a task")
+    parser.add_argument("--calls", metavar="N", type=int, help="an agent's calls for a task")
     parser.add_argument("--env", metavar="NAME=VALUE", action="append", default=[], help="for the agent (repeatable)")
     parser.add_argument(
         "--secret",
@@ -79,14 +88,35 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--inputs", metavar="DIR", help="DIR/TASK_ID is what the agent finds in $TASKGATE_IN")
     parser.add_argument("--driver", metavar="COMMAND", help="on this host, works through a server agent")
-    parser.add_argument("--retries", metavar="N", type=int, default=2, help="for infra alone (default: 2)")
+
+
+def add_course(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-j", "--jobs", metavar="N", type=int, default=4, help="agents at a time (default: 4)")
+    parser.add_argument(
+        "--retries", metavar="N", type=int, default=2, help="further attempts after infra failures (default: 2)"
+    )
     parser.add_argument("--keep-failed", action="store_true", help="don't run again what failed before")
     parser.add_argument("--redo", action="store_true", help="run again what is done")
-    parser.add_argument("--only", metavar="ID", action="append", default=[], help="only this task (repeatable)")
-    parser.add_argument("--shard", metavar="I/N", help="the I-th of N parts, by a hash of the id")
+    parser.add_argument(
+        "--max-infra",
+        metavar="N|P%",
+        default=limits.DEFAULT,
+        help="start nothing new once more tasks than this end in infra; a percentage counts from 20 tasks on, `off` "
+        f"is no limit (default: {limits.DEFAULT.replace('%', '%%')})",
+    )
+    parser.add_argument(
+        "--collect-timeout",
+        metavar="SECONDS",
+        type=float,
+        default=COLLECT_SECONDS,
+        help="how long to try to fetch the files of an agent that has ended (default: 600)",
+    )
+
+
+def add_gate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--skip-list", metavar="FILE|URL", default="config/known_broken_images.txt")
     parser.add_argument("--preflight", metavar="DIR", default="results/preflight", help="where the gate's cache is")
-    parser.add_argument("--max-age", metavar="AGE", default="30d", help="cached verdicts hold so long")
+    parser.add_argument("--max-age", metavar="AGE", default="30d", help="how long cached verdicts hold (default: 30d)")
     parser.add_argument("--recheck", action="store_true", help="ignore cached verdicts and the skip list")
     parser.add_argument(
         "--trust-common-failures",
@@ -95,96 +125,115 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--check-path", metavar="DIR", action="append", default=[], help="checks of your own")
     parser.add_argument("--docker-host", metavar="URL", action="append", default=[], help="the engine (repeatable)")
-    parser.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> int:
     tasks, checks = options.load(given.images, [Path(folder) for folder in given.check_path], format=given.format)
     tasks = _chosen(shards.pick(tasks, given.shard), given)
-    spec = _spec(given)
+    spec, infra_limit = _run_spec.run_spec(given), InfraLimit.parse(given.max_infra)
     hosts = given.docker_host or [None]
-    _examine(tasks, spec, hosts, given.images)
-    skip_list = open_skip_list(given.skip_list)
+    _run_spec.examine(tasks, spec, hosts, given.images)
+    skip_list, age = open_skip_list(given.skip_list), parse_age(given.max_age)
     skips = {} if given.recheck else skip_list.read()
-    age = parse_age(given.max_age)
     cache = VerdictCache(Path(given.preflight) / CACHE, age)
-    session, stopping = ownership.new_session(), threading.Event()
-
     known = KnownVerdicts(None if given.recheck else cache, skips, max_age=age, list_name=masked(given.skip_list))
+    session, controls = ownership.new_session(), Controls()
 
     def gate(connect: Callable[[], Engine], prover: Prover) -> Gate:
-        return Gate(connect, checks, session=session, known=known, prover=prover, stopping=stopping)
+        return Gate(connect, checks, session=session, known=known, prover=prover, stopping=controls.stopping)
 
     results = Results(Path(given.out))
-    with results.held():
-        stations = [EnginePool(url, session, given.jobs, gate) for url in hosts]
-        for station in stations:
-            station.reap(None)
-        try:
-            sources.prepare(stations[0].connect, tasks.values())
-        except UsageError as error:
-            raise UsageError(str(error), file=given.images) from error
-        with stations[0].gate() as judging:
-            wanted = settings(spec, tasks.values(), judging)
+    bookkeeping = Bookkeeping(results, cache, skip_list, session)
+    report = RunReport(len(tasks), spec)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(results.held())
+        pool = EnginePool([PooledEngine(url, session, given.jobs, gate) for url in hosts])
+        stack.callback(pool.close)
+        for task_id in recovery.recover(results, [engine.connect for engine in pool.engines], spec):
+            report.say(f"{task_id}: its agent had ended before the run was killed; its files were fetched now")
+        pool.reap(None)
+        wanted = _prepare(pool, tasks, spec, given.images)
         _describe(results, list(tasks.values()), given, session, wanted)
-        made = Runner(
+        runner = Runner(
             list(tasks.values()), spec, results,
-            session=session, stations=stations, jobs=given.jobs, cache=cache, skip_list=skip_list,
-            stopping=stopping, keep_failed=given.keep_failed, redo=given.redo,
-            trust_common_failures=given.trust_common_failures,
+            session=session, pool=pool, jobs=given.jobs, bookkeeping=bookkeeping, controls=controls,
+            infra_limit=infra_limit, keep_failed=given.keep_failed, redo=given.redo,
         )  # fmt: skip
-        report = RunReport(len(tasks), spec)
-        with _interruptible(stopping, stations, session, report):
-            try:
-                with report:
-                    for ended in made.run():
-                        report.add(ended)
-            finally:
-                for station in stations:
-                    station.close()
+        with _controlled(controls, pool, session, results, report), report:
+            for result in runner.run():
+                report.add(result)
+        bookkeeping.list_broken(tasks, trust_common_failures=given.trust_common_failures)
+        pool.close()
         cache.compact(len(tasks))
-    for line in population.banner(made.common_failures, trusted=given.trust_common_failures):
-        report.say(escape.line(line, 1000))
-    report.summary(given.out)
-    counts = report.counts()
-    if stopping.is_set():
+    for line in population.banner(bookkeeping.common_failures, trusted=given.trust_common_failures):
+        report.say(line)
+    distrusted = bool(bookkeeping.common_failures) and not given.trust_common_failures
+    problems = [*bookkeeping.problems, *([str(infra_limit)] if infra_limit and infra_limit.reached else [])]
+    report.summary(given.out, problems)
+    return _status(controls, report.counts(), len(tasks), uncertain=bool(problems) or distrusted)
+
+
+def _status(controls: Controls, counts: Counter[TaskState], total: int, *, uncertain: bool) -> int:
+    """The exit status; `uncertain`: something went wrong with the run itself."""
+    if controls.stopping.is_set():
         return INTERRUPTED
-    distrusted = made.common_failures and not given.trust_common_failures
-    if distrusted or counts[runner.INFRA] or counts[runner.SKIP_INCOMPATIBLE]:
+    if uncertain or counts[TaskState.INFRA] or counts[TaskState.INCOMPATIBLE]:
         return NO_VERDICT
-    return BROKEN if counts[runner.FAILED] else OK
+    if counts.total() < total:
+        return INTERRUPTED
+    return BROKEN if counts[TaskState.FAILED] else OK
+
+
+def _prepare(pool: EnginePool, tasks: dict[str, Task], spec: RunSpec, shown: str) -> dict[str, str]:
+    """Have the runtimes; the fingerprint of each task. Raises UsageError, InfraError."""
+    engine = pool.first()
+    try:
+        sources.prepare(engine.connect, tasks.values())
+    except UsageError as error:
+        raise UsageError(str(error), file=shown) from error
+    with engine.gate() as gate:
+        return settings(spec, tasks.values(), gate)
 
 
 @contextlib.contextmanager
-def _interruptible(
-    stopping: threading.Event, stations: list[EnginePool], session: str, report: RunReport
+def _controlled(
+    controls: Controls, pool: EnginePool, session: str, results: Results, report: RunReport
 ) -> Iterator[None]:
-    """The first signal ends the agents and the run, the second this process."""
+    """SIGINT and SIGTERM end the agents and the run, and this process when they come again. SIGUSR1, and
+    `taskgate stop`, let those that run end and start nothing new."""
     over = threading.Event()
 
     def stop(number: int, frame: object) -> None:
-        if stopping.is_set():
+        if controls.stopping.is_set():
             os._exit(INTERRUPTED)
-        stopping.set()
+        controls.stopping.set()
 
-    def end() -> None:
+    def drain(number: int, frame: object) -> None:
+        controls.draining.set()
+
+    def watch() -> None:
+        announced = False
         while not over.wait(0.2):
-            if stopping.is_set():
+            control.obey(results, controls.draining, controls.stopping)
+            if controls.draining.is_set() and not announced:
+                announced = True
+                report.say("draining: nothing new is started, agents at work go on to their end")
+            if controls.stopping.is_set():
                 report.say("stopping: agents are ended, what is done is kept; once more to leave at once")
                 break
         # What is still being made meanwhile goes in the next round.
         while not over.wait(0.5):
-            for station in stations:
-                station.reap(session)
+            pool.reap(session)
 
-    ender = threading.Thread(target=end, daemon=True)
-    ender.start()
-    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    watcher = threading.Thread(target=watch, name="taskgate-control", daemon=True)
+    watcher.start()
+    handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGUSR1: drain}
+    old = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
         over.set()
-        ender.join(60)
+        watcher.join(60)
         for number, handler in old.items():
             signal.signal(number, handler)
 
@@ -196,147 +245,22 @@ def _chosen(tasks: dict[str, Task], given: argparse.Namespace) -> dict[str, Task
     return {task_id: task for task_id, task in tasks.items() if not given.only or task_id in given.only}
 
 
-def _spec(given: argparse.Namespace) -> RunSpec:
-    """What was asked for. Raises UsageError."""
-    for name, value, least in (("--jobs", given.jobs, 1), ("--retries", given.retries, 0), ("--calls", given.calls, 1)):
-        if value is not None and value < least:
-            raise UsageError(f"must be {least} or more", field=name)
-    if not 0 < given.time <= 30 * 86400:
-        raise UsageError("must be more than 0 and at most 2592000 seconds", field="--time")
-    if given.inputs and not files.is_folder(Path(given.inputs)):
-        raise UsageError(f"there is no folder {given.inputs}", field="--inputs")
-    return RunSpec(
-        agent=None if given.agent is None else _agent(given.agent),
-        budget=Budget(given.time, given.calls),
-        env=dict(_pair(text, "--env") for text in given.env),
-        secrets=dict(_secret(text) for text in given.secret),
-        endpoint=_endpoint(given.endpoint, given.endpoint_header),
-        inputs=Path(given.inputs) if given.inputs else None,
-        driver=None if given.driver is None else _driver(given.driver),
-        retries=given.retries,
-    )
-
-
-def _agent(text: str) -> Agent:
-    if text.endswith((".yaml", ".yml", ".json")):
-        return manifest.load_agent(Path(text))
-    return Agent(run=_argv(text, "--agent"))
-
-
-def _argv(text: str, field: str) -> tuple[str, ...]:
-    try:
-        argv = tuple(shlex.split(text))
-    except ValueError as error:
-        raise UsageError(f"can't be split into words: {error}", field=field) from error
-    if not argv:
-        raise UsageError("is empty", field=field)
-    return argv
-
-
-def _driver(text: str) -> tuple[str, ...]:
-    argv = _argv(text, "--driver")
-    driver.check(argv)
-    return argv
-
-
-def _pair(text: str, field: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not VARIABLE.fullmatch(name) or not equals:
-        raise UsageError(f"{text!r} is not of the form NAME=VALUE", field=field)
-    return name, value
-
-
-def _secret(text: str) -> tuple[str, str]:
-    name, equals, file = text.partition("=")
-    if not VARIABLE.fullmatch(name):
-        raise UsageError(f"{name!r} is no name of a variable", field="--secret")
-    try:
-        value = Path(file).read_text().strip() if equals else os.environ.get(name)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} can't be read: {error}", field="--secret") from error
-    if value is None:
-        raise UsageError(f"{name} is not set in this environment", field="--secret")
-    if len(value) < SECRET_CHARACTERS or "\0" in value:
-        raise UsageError(
-            f"{name} is shorter than {SECRET_CHARACTERS} characters: it can't be kept out of logs", field="--secret"
-        )
-    return name, value
-
-
-def _endpoint(url: str | None, headers: list[str]) -> Endpoint | None:
-    if url is None:
-        if headers:
-            raise UsageError("needs an --endpoint", field="--endpoint-header")
-        return None
-    try:
-        parts = urlsplit(url)
-        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        sound = None
-    if not sound or parts.query or parts.fragment or not url.isascii() or not url.isprintable() or " " in url:
-        raise UsageError(f"{masked(url)!r} is no URL such as https://host/v1", field="--endpoint")
-    if is_loopback(parts.hostname or ""):
-        raise UsageError(
-            f"{masked(url)!r}: the relay that makes the calls is a container and can't reach this machine's loopback "
-            f"interface; let the service listen on 0.0.0.0 or the engine's bridge, and write {GATEWAY} for its host",
-            field="--endpoint",
-        )
-    return Endpoint(url, dict(_header(text) for text in headers))
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name, re.ASCII):
-        raise UsageError(f"{text!r} is not of the form NAME: VALUE", field="--endpoint-header")
-
-    def variable(found: re.Match[str]) -> str:
-        if found[1] not in os.environ:
-            raise UsageError(f"{found[1]} is not set in this environment", field="--endpoint-header")
-        return os.environ[found[1]]
-
-    value = re.sub(rf"\{{({VARIABLE.pattern})\}}", variable, value.strip())
-    if not value.isprintable():
-        raise UsageError(f"the value of {name} holds a control character", field="--endpoint-header")
-    return name, value
-
-
-def _examine(tasks: dict[str, Task], spec: RunSpec, hosts: list[str | None], shown: str) -> None:
-    """What can be known to be wrong before anything is started. Raises UsageError."""
-    served = False
-    for task in tasks.values():
-        try:
-            served = bool(spec.agent_of(task).server) or served
-        except UsageError as error:
-            raise UsageError(error.problem, file=shown, field=error.field) from error
-    for host in hosts if served else ():
-        url = find_engine(host).url
-        if urlsplit(url).scheme not in ("unix", "http+unix") and urlsplit(url).hostname not in (
-            "localhost", "127.0.0.1", "::1",
-        ):  # fmt: skip
-            raise UsageError(
-                f"{masked(url)}: a server agent is reached over the loopback interface of the engine's own machine; "
-                "run there",
-                field="--docker-host",
-            )
-
-
 def _shown(value: Any) -> Any:
     if isinstance(value, list):
-        return [_shown(one) for one in value]
+        return [_shown(item) for item in value]
     return masked(value) if isinstance(value, str) else value
 
 
 def _describe(
     results: Results, tasks: list[Task], given: argparse.Namespace, session: str, wanted: dict[str, str]
 ) -> None:
-    """What this folder is a run of, without secrets. Raises InfraError, NoSpace."""
+    """Write down what this folder is a run of, without secrets. Raises InfraError, NoSpace."""
     hidden = {"run", "endpoint_header"}
-    told = {name: _shown(value) for name, value in vars(given).items() if name not in hidden}
     document = {
         "version": 1,
         "run": session,
         "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "options": told,
+        "options": {name: _shown(value) for name, value in vars(given).items() if name not in hidden},
         "settings": wanted,
     }
     for name, data in ((MANIFEST, manifest_dump.dump(tasks)), (RUN, json.dumps(document, indent=1, default=str))):

@@ -122,10 +122,10 @@ class Containers(Connection):
             return dict(self.api.inspect_container(container).get("State") or {})
         return {}
 
-    def written_bytes(self, container: str) -> int:
-        """Bytes that it has written to its own file system."""
+    def written_bytes(self, container: str, *, seconds: float | None = None) -> int:
+        """Bytes that it has written to its own file system. The engine walks all of it, for up to `seconds`."""
         with classification.translated("asking for a container's size"):
-            return int(sdk.inspect_with_size(self.api, container).get("SizeRw") or 0)
+            return int(sdk.inspect_with_size(self.api, container, seconds).get("SizeRw") or 0)
 
     def stats(self, container: str) -> dict[str, Any]:
         """What it has used so far, as `GET /containers/ID/stats` has it: `cpu_stats`, `blkio_stats` and so on."""

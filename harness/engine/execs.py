@@ -40,10 +40,11 @@ def ended_with(about: Mapping[str, Any]) -> int | None:
 
 
 class Exec:
-    """A started command. `stream` carries its stdin, stdout and stderr. `what` names it in error messages."""
+    """A started command. `id` is the engine's, `stream` carries its stdin, stdout and stderr, `what` names it in error
+    messages."""
 
     def __init__(self, api: Any, exec_id: str, stream: AttachStream, what: str) -> None:
-        self._api, self._id, self._what, self.stream = api, exec_id, what, stream
+        self._api, self.id, self._what, self.stream = api, exec_id, what, stream
 
     def poll(self) -> int | None:
         """Its exit status; None while it runs. Raises InfraError: EngineTimeout where the engine hangs."""
@@ -60,11 +61,16 @@ class Exec:
 
     def _inspect(self) -> Mapping[str, Any]:
         with classification.translated(f"asking for the status of {self._what}"):
-            return dict(self._api.exec_inspect(self._id))
+            return dict(self._api.exec_inspect(self.id))
 
 
 class Execs(Connection):
     """The exec API."""
+
+    def exec_status(self, exec_id: str) -> int | None:
+        """The exit status of an exec that another process may have started; None while it runs. Raises InfraError."""
+        with classification.translated("asking for the status of a command"):
+            return ended_with(self.api.exec_inspect(exec_id))
 
     def exec(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -36,8 +37,10 @@ PULL_SILENCE_SECONDS = 300
 class Image:
     """What the engine says of an image it has.
 
-    `digest` is its content-addressed id, `sha256:…`; `workdir` its WORKDIR, empty where it sets none; `entrypoint` is
-    its ENTRYPOINT and CMD in one argv.
+    `digest` is its content-addressed id, `sha256:…`; what that is a hash of, an engine's store decides. `aliases` are
+    digests that every engine has for the same image: those of its repositories, and `content:…`, a hash of its layers
+    and configuration. `workdir` is its WORKDIR, empty where it sets none; `entrypoint` is its
+    ENTRYPOINT and CMD in one argv.
     """
 
     digest: str
@@ -47,6 +50,12 @@ class Image:
     healthcheck: bool
     workdir: str = ""
     entrypoint: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """All of them, `digest` first."""
+        return (self.digest, *(alias for alias in self.aliases if alias != self.digest))
 
 
 class Images(Connection):
@@ -139,6 +148,7 @@ class Images(Connection):
             healthcheck=bool(config.get("Healthcheck")),
             entrypoint=(*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())),
             workdir=config.get("WorkingDir") or "",
+            aliases=_aliases(about),
         )
 
     def history(self, reference: str) -> list[dict[str, Any]]:
@@ -261,3 +271,19 @@ def _refusal(name: str, text: str) -> InfraError:
     if classification.NO_SPACE.search(text):
         return NoSpace(f"loading {name}: the engine's disk is full: {text[:2000]}")
     return ImageRefused(f"the engine refused to load {name}: {text[:2000]}")
+
+
+# Of a configuration, what every store reports alike; "nothing" is spelled in several ways.
+_CONFIGURATION = ("User", "Env", "Entrypoint", "Cmd", "WorkingDir", "Labels", "ExposedPorts", "Volumes")
+
+
+def _aliases(about: Mapping[str, Any]) -> tuple[str, ...]:
+    """What else an image is known by, from its inspection."""
+    published = sorted({str(name).partition("@")[2] for name in about.get("RepoDigests") or () if "@" in str(name)})
+    layers = (about.get("RootFS") or {}).get("Layers")
+    if not layers:
+        return tuple(published)
+    config = about.get("Config") or {}
+    content = [about.get("Os"), about.get("Architecture"), layers, *(config.get(key) or None for key in _CONFIGURATION)]
+    text = json.dumps(content, sort_keys=True, default=str)
+    return (*published, f"content:{hashlib.sha256(text.encode()).hexdigest()}")

@@ -18,6 +18,8 @@ from pathlib import Path
 import psutil
 
 LABEL = "taskgate"
+# On an agent's container: the folder of its attempt on this host.
+ATTEMPT_LABEL = f"{LABEL}.attempt"
 GRACE_SECONDS = 3600.0
 # A started time that can't be read, which no process has.
 _UNREADABLE = "?"
@@ -46,15 +48,29 @@ def abandoned(owner: dict[str, str]) -> bool:
     """Is the process that set these labels gone?
 
     The process of another host, and one that this user may not look at, can't be asked for: what it owns is abandoned
-    an hour after it expired, never before. The hour is for clocks that differ.
+    an hour after it expired, never before. The hour is for clocks that differ. The same holds for a container whose
+    attempt still has its folder: it may hold the files of an agent that has ended, which its own run fetches at its
+    next start.
     """
     if owner.get(LABEL) != "gate":
         return False
+    if is_attempted(owner):
+        return _is_expired(owner)
     pid = _number(owner.get(f"{LABEL}.pid", ""))
     if pid is not None and owner.get(f"{LABEL}.host") == _host():
         alive = is_alive(pid, owner.get(f"{LABEL}.started", ""))
         if alive is not None:
             return not alive
+    return _is_expired(owner)
+
+
+def is_attempted(owner: dict[str, str]) -> bool:
+    """Is it an agent's container whose attempt still has its folder on this host?"""
+    attempt = owner.get(ATTEMPT_LABEL)
+    return bool(attempt and owner.get(f"{LABEL}.host") == _host() and Path(attempt).is_dir())
+
+
+def _is_expired(owner: dict[str, str]) -> bool:
     expires = _number(owner.get(f"{LABEL}.expires", ""))
     return expires is not None and time.time() > expires + GRACE_SECONDS
 

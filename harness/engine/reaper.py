@@ -11,7 +11,8 @@ from taskgate.harness.engine.ownership import LABEL
 
 
 def reap(engine: Engine, session: str | None = None) -> int:
-    """Remove all that is abandoned, and all of `session`'s own; returns how many containers were removed.
+    """Remove all that is abandoned, and all of `session`'s own but for containers of attempts that still have their
+    folder; returns how many containers were removed.
 
     What can't be removed (another run may be removing it, or the engine is slow) is left for the next run.
     Raises InfraError where the containers can't be listed.
@@ -32,6 +33,8 @@ def reap(engine: Engine, session: str | None = None) -> int:
 
 
 def _is_due(labels: dict[str, str], session: str | None) -> bool:
+    if ownership.is_attempted(labels):
+        return ownership.abandoned(labels)
     return ownership.abandoned(labels) or (session is not None and labels.get(f"{LABEL}.session") == session)
 
 

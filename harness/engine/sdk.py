@@ -66,9 +66,11 @@ def put_archive(api: Api, container: str, folder: str, data: Any, *, keep_folder
     api._raise_for_status(answer)
 
 
-def inspect_with_size(api: Api, container: str) -> dict[str, Any]:
-    """A container's description with its `SizeRw`, which `inspect_container` does not ask for."""
-    answer = api._get(api._url("/containers/{0}/json", container), params={"size": 1})
+def inspect_with_size(api: Api, container: str, seconds: float | None = None) -> dict[str, Any]:
+    """A container's description with its `SizeRw`, which `inspect_container` does not ask for. `seconds`: the time
+    limit, where it is not the client's."""
+    limit = {"timeout": seconds} if seconds else {}
+    answer = api._get(api._url("/containers/{0}/json", container), params={"size": 1}, **limit)
     return dict(api._result(answer, True))
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import tarfile
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from taskgate.harness.base.errors import UsageError
 from taskgate.harness.engine.client import Engine, Image
-from taskgate.harness.engine.tar_stream import anonymous, is_plain
+from taskgate.harness.engine.tar_stream import anonymous
 from taskgate.harness.runner.folders import Folders
+from taskgate.harness.runner.inputs import Inputs
 from taskgate.harness.runner.run_spec import RunSpec
 from taskgate.harness.runtime.bundle import Bundle
 from taskgate.harness.sandbox.container import Container
@@ -19,30 +19,41 @@ from taskgate.harness.sandbox.environment import of_agent
 from taskgate.harness.tasks.task import Budget, Task
 
 
-def equip(engine: Engine, container: Container, folders: Folders, inputs: Path | None) -> None:
+def equip(engine: Engine, container: Container, folders: Folders, spec: RunSpec, task: Task) -> None:
     """Before the container is started: a folder that anybody may write to, and what there is to read, for all to read.
 
-    Raises UsageError where `inputs` can't be read or holds what is neither file, folder nor link; InfraError.
+    Raises UsageError where the inputs can't be read, or hold what may not be given (see Inputs); InfraError.
     """
-
-    def readable(member: tarfile.TarInfo) -> tarfile.TarInfo:
-        if not is_plain(member):
-            raise UsageError(f"{member.name} is neither file, folder nor link", field="--inputs")
-        member.mode = member.mode & 0o755 | (0o555 if member.isdir() else 0o444)
-        return anonymous(member)
-
     with tempfile.TemporaryFile() as file:
         try:
             with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
                 folder = tarfile.TarInfo(folders.out.lstrip("/"))
                 folder.type, folder.mode = tarfile.DIRTYPE, 0o1777
                 tar.addfile(folder)
-                if inputs and folders.given:
-                    tar.add(inputs, folders.given.lstrip("/"), filter=readable)
+                if folders.given:
+                    _add_inputs(tar, spec, task, folders.given.lstrip("/"))
         except OSError as error:
-            raise UsageError(f"{inputs} can't be read: {error}", field="--inputs") from error
+            raise UsageError(f"{error.filename or spec.inputs} can't be read: {error}", field="--inputs") from error
         file.seek(0)
         engine.put_tar(container.id, "/", file, doing="making folders in the container")
+
+
+def _add_inputs(tar: tarfile.TarFile, spec: RunSpec, task: Task, given: str) -> None:
+    """What the task is given, below the name `given`. Raises UsageError, OSError."""
+    source = spec.inputs_of(task)
+    assert spec.inputs and source
+    for name, path in [("", source), *Inputs(spec.inputs).walk(source)]:
+        member = tar.gettarinfo(path, f"{given}/{name}" if name else given)
+        # A second name of a file is a file of its own there.
+        member.type = tarfile.DIRTYPE if path.is_dir() else tarfile.REGTYPE
+        member.size = 0 if path.is_dir() else path.stat().st_size
+        anonymous(member)
+        member.mode = member.mode & 0o755 | (0o555 if path.is_dir() else 0o444)
+        if path.is_dir():
+            tar.addfile(member)
+        else:
+            with path.open("rb") as file:
+                tar.addfile(member, file)
 
 
 def environment(

@@ -1,416 +1,244 @@
-"""One attempt at one task: a container, an agent in it, what it leaves."""
+"""One attempt at one task: a place of work, an agent in it, and what it leaves."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import threading
-import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import requests
-
 from taskgate.harness.base import files
-from taskgate.harness.base.errors import (
-    AgentFailed,
-    ImageChanged,
-    InfraError,
-    Interrupted,
-    IsolationError,
-    NoSpace,
-    StartFailed,
-    TransferError,
-)
-from taskgate.harness.base.out_files import CALLS, ISOLATION, LOG
-from taskgate.harness.engine.client import Engine, Image
-from taskgate.harness.runner import collection, driver
-from taskgate.harness.runner.agent_setup import described, environment, equip
-from taskgate.harness.runner.completion import Unfinished
-from taskgate.harness.runner.folders import Folders
-from taskgate.harness.runner.labelled_log import LabelledLog
+from taskgate.harness.base.errors import AgentFailed, InfraError, Interrupted, NotCollected, TransferError
+from taskgate.harness.base.out_files import LOG
+from taskgate.harness.engine.client import Engine
+from taskgate.harness.runner import agent_process, blame, collection
+from taskgate.harness.runner.attempt_record import AttemptRecord
+from taskgate.harness.runner.completion import Ending, Unfinished
 from taskgate.harness.runner.run_spec import TEMPORARY, RunSpec
-from taskgate.harness.runner.served import AgentClient
-from taskgate.harness.runtime.delivery import Delivery
-from taskgate.harness.sandbox.agent_command import argv_of, through
-from taskgate.harness.sandbox.container import Container, open_container
-from taskgate.harness.sandbox.isolation.call_log import CallLog
-from taskgate.harness.sandbox.isolation.prover import Evidence, Prover
-from taskgate.harness.sandbox.isolation.relay_link import KEY, RelayLink, new_key
+from taskgate.harness.runner.signatures import Party
+from taskgate.harness.runner.states import TaskState
+from taskgate.harness.runner.watchdog import DiskWatch, Watchdog
+from taskgate.harness.runner.workplace import JudgedTask, Site, Workplace
 from taskgate.harness.sandbox.log_file import LogFile
-from taskgate.harness.sandbox.program import OutputLog, Program
-from taskgate.harness.tasks.task import Task
-
-# Set-up and collection, beside the agent's own time.
-MARGIN_SECONDS = 3600.0
-UNLIMITED_SECONDS = 30 * 86400.0
-DISK_SECONDS = 5.0
 
 # Of what an agent's files say.
 REASON_CHARS = 2000
+# What a process is ended with from outside: SIGKILL, SIGTERM.
+KILLED = (137, 143)
 
 
 @dataclass(slots=True)
 class Outcome:
-    """How an attempt ended: `status` is done, failed or infra. `stopped` says why the agent was ended before its own
-    end, `exit_status` how it ended; `seconds` is the agent's wall-clock time, `calls` what its endpoint counted."""
+    """How an attempt ended: `state` is done, failed or infra. `stopped` says why the agent was ended before its own
+    end, `exit_status` how it ended; `seconds` is the agent's wall-clock time, `calls` what its endpoint counted,
+    `party` who failed."""
 
-    status: str
+    state: TaskState = TaskState.INFRA
     reason: str | None = None
     exit_status: int | None = None
     stopped: str | None = None
     seconds: float = 0.0
     calls: int | None = None
-    digest: str | None = None
+    party: Party | None = None
     artifacts: list[str] = field(default_factory=list)
+    # Is another attempt worth it?
+    again: bool = False
 
 
 class Attempt:
-    """Runs the agent on `task` and leaves its files in `folder`, a folder of this attempt alone.
+    """Runs the agent on a judged task and leaves its files in `folder`, a folder of this attempt alone.
 
-    `digest`: of the image as it was judged; on another one no agent is put.
+    `record` stands there as attempt.json as long as it is under way. `connect` makes further clients of the engine;
+    `started` is called once its container runs.
     """
 
     def __init__(
         self,
-        engine: Engine,
-        task: Task,
+        site: Site,
+        judged: JudgedTask,
         spec: RunSpec,
         folder: Path,
-        *,
-        digest: str | None,
-        session: str,
-        delivery: Delivery | None,
-        prover: Prover,
-        stopping: threading.Event,
-        starting: threading.Semaphore,
+        record: AttemptRecord,
+        connect: Callable[[], Engine],
+        started: Callable[[], None] = lambda: None,
     ) -> None:
-        self.engine, self.task, self.spec, self.folder = engine, task, spec, folder
-        self.agent, self.budget = spec.agent_of(task), spec.budget_of(task)
-        self._digest, self._session, self._placement, self._prover = digest, session, delivery, prover
-        self._stopping, self._starting = stopping, starting
-        self._folders = Folders.fresh(task, spec)
-        # What the image has in the place of the submission.
-        self._stood: dict[str, Any] | None = None
-        self._room: RelayLink | None = None
-        self._key = new_key()
-        self._container: Container | None = None
-        self._deadline: float | None = None
-        self._size_asked = 0.0
-        self.outcome = Outcome("infra")
+        self._site, self._task, self._spec, self._folder, self._record = site, judged.task, spec, folder, record
+        self._connect, self._started = connect, started
+        self._place = Workplace(site, judged, spec, folder, record)
+        self._watchdog = Watchdog(site.stopping, self._place.budget.seconds)
+        self.outcome = Outcome()
+        # Its files are still in its container, for the next start to fetch.
+        self.kept = False
 
     def run(self) -> Outcome:
-        """The outcome. Raises InfraError where nothing is known of the agent, ImageChanged, Interrupted."""
-        log = LogFile(self.folder / LOG, {**self.spec.secrets, "TASKGATE_KEY": self._key})
+        """The outcome; what the endpoint or the infrastructure did to an agent at work is one, too.
+
+        Raises InfraError where nothing is known of the agent, ImageChanged, Interrupted.
+        """
         try:
-            with self._starting:
-                self._go_on()
-                self._set_up(log)
-            try:
-                self._work(log)
-            except AgentFailed:
-                # Half a trajectory may tell why.
-                with contextlib.suppress(Unfinished, TransferError):
-                    self._collect()
-                raise
-            self._collect()
-            self._inspect()
-            self.outcome.status = "done"
-        except (AgentFailed, Unfinished, TransferError) as error:
-            if isinstance(error, Unfinished) and error.infra:
-                raise InfraError(_told(error, log)) from error
-            if self._room and (failure := self._room.endpoint_failure):
-                # No agent works without its model.
-                raise InfraError(_told(InfraError(f"{failure}; {error}"), log)) from error
-            self.outcome.status, self.outcome.reason = "failed", _told(error, log)
+            log = LogFile(self._folder / LOG, {**self._spec.secrets, "TASKGATE_KEY": self._place.key})
+        except OSError as error:
+            raise files.trouble(self._folder / LOG, error) from error
+        try:
+            self._run(log)
         except InfraError as error:
-            if self._stopping.is_set():
+            if self._site.stopping.is_set():
                 raise Interrupted from error
-            error.args = (_told(error, log),)
+            error.args = (clean(str(error), log),)
             raise
         finally:
             log.close()
-            self._clean_up()
+            self._place.close(keep=self.kept)
         return self.outcome
 
-    # The container.
-
-    def _set_up(self, log: LogFile) -> None:
-        """A started container, proven and joined to the relay as the task asks. Raises InfraError, ImageChanged."""
-        seconds = (self.budget.seconds or UNLIMITED_SECONDS) + MARGIN_SECONDS
-        image = self._image = self._judged()
-        self.outcome.digest = image.digest
-        if self.agent.server or self.spec.endpoint:
-            self._room = RelayLink(
-                self.engine,
-                self._prover.tools,
-                self._session,
-                port=self.agent.port if self.agent.server else None,
-                endpoint=self.spec.endpoint,
-                calls=self.budget.calls,
-                seconds=seconds,
-                key=self._key,
-                log=CallLog(self.folder / CALLS, log.clean) if self.spec.endpoint else None,
-            )
+    def _run(self, log: LogFile) -> None:
+        with self._site.starting:
+            self._watchdog.go_on()
+            self._place.open(log)
+        self._started()
+        problem: AgentFailed | None = None
         try:
-            self._container = open_container(
-                self.engine,
-                image,
-                self.task,
-                self._session,
-                seconds=seconds,
-                delivery=self._placement,
-                binds=_binds(self._placement, self._room),
-                prepare=self._equip,
-            )
-        except StartFailed as error:
-            # The gate has seen it start.
-            raise InfraError(f"the container does not start any more: {error}") from error
-        if self.task.network == "none":
-            self._prove(self._container)
-        if self._room:
-            self._room.join(self._container)
-
-    def _judged(self) -> Image:
-        """The image that was judged. Raises ImageChanged, ImageNotFound, PlatformUnavailable, InfraError."""
-        # The gate has pulled: what the registry has by now nobody has looked at.
-        request = self.task.request
-        image = self.engine.image(request._replace(pull="missing") if request.pull == "always" else request)
-        if image.digest != self._digest:
-            raise ImageChanged(f"{self.task.image} is {image.digest} now, and {self._digest} was judged")
-        return image
-
-    def _equip(self, made: Container) -> None:
-        equip(self.engine, made, self._folders, self.spec.inputs_of(self.task))
-        self._stood = collection.standing(self.engine, made, self._folders)
-
-    def _prove(self, container: Container) -> None:
-        """That it is cut off, with the evidence kept whatever it says. Raises IsolationError, NoSpace."""
-        evidence: Evidence | None = None
-        try:
-            evidence = self._prover.prove(self.engine, container.id)
-        except IsolationError as error:
-            evidence = error.evidence
-            raise
-        finally:
-            if evidence:
-                self._write(ISOLATION, evidence)
+            self._work(log)
+            ending = self._ending(log)
+        except AgentFailed as error:
+            problem = error
+            ending = Ending(self.outcome.exit_status, self.outcome.stopped, self._calls_spent())
+        self._conclude(ending, problem, log)
 
     # The agent.
 
     def _work(self, log: LogFile) -> None:
         """The agent's own time. Raises AgentFailed, InfraError, Interrupted."""
-        begun = time.monotonic()
-        self._deadline = begun + self.budget.seconds if self.budget.seconds else None
+        watch, limit = None, self._task.limits.disk
+        if limit:
+            watch = self._watchdog.disk = DiskWatch(self._connect, self._place.container.id, limit)
+            watch.start()
+        self._watchdog.link = self._place.link
+        self._watchdog.start()
         try:
-            if self.agent.server:
-                self._serve(log)
-            else:
-                self._command(log)
+            self.outcome.exit_status = agent_process.work(self._place, self._spec, self._folder, self._watchdog, log)
         finally:
-            self.outcome.seconds = time.monotonic() - begun
-            if self._room and self.spec.endpoint:
-                self._room.sync()
-                self.outcome.calls = self._room.calls
+            self.outcome.seconds, self.outcome.stopped = self._watchdog.elapsed, self._watchdog.stopped
+            if self._place.link and self._spec.endpoint:
+                self._place.link.sync()
+                self.outcome.calls = self._place.link.calls
+            if watch:
+                watch.close()
+                if not watch.measured and self.outcome.seconds > 60:
+                    _note(log, "the disk that it used could not be measured: its limit was not kept")
 
-    def _command(self, log: LogFile) -> None:
-        program = self._program((*argv_of(self.agent, self.task), self.task.id), log)
-        try:
-            if program.follow(self._go_on):
-                self.outcome.exit_status = program.status()
-        finally:
-            program.close()
-        self._look_after(log)
+    def _ending(self, log: LogFile) -> Ending:
+        """How the agent ended. From here on nothing in its container changes any more. Raises AgentFailed, InfraError,
+        Interrupted."""
+        status, stopped = self.outcome.exit_status, self._watchdog.stopped
+        if stopped is None:
+            if self._site.stopping.is_set() and (status is None or status in KILLED):
+                raise Interrupted
+            self._place.insist_on_running()
+        if status == 137 and stopped is None and self._place.host_ran_out():
+            raise InfraError("the agent was killed: the host is out of memory")
+        self._place.end()
+        if status == 137 and self._place.out_of_memory():
+            stopped = f"ran out of its {self._task.limits.memory / (1 << 30):.3g} GiB of memory"
+        elif self._calls_spent() and status and stopped is None:
+            stopped = f"ran out of its {self._place.budget.calls:,} calls"
+        self.outcome.stopped = stopped
+        if stopped:
+            _note(log, f"the agent {stopped}")
+        return Ending(status, stopped, self._calls_spent())
 
-    def _serve(self, log: LogFile) -> None:
-        assert self._room and self.agent.server
-        output = LabelledLog(log, "server") if self.spec.driver else log
-        program = self._program(self.agent.server, output)
-        over = threading.Event()
-        trouble: list[Exception] = []
-
-        def follow() -> None:
-            try:
-                program.follow(lambda: not over.is_set())
-            except Exception as error:
-                trouble.append(error)
-
-        def ended() -> str | None:
-            if not self._go_on():
-                return self.outcome.stopped or "was stopped"
-            if trouble:
-                raise trouble[0]
-            status = None if thread.is_alive() else program.status()
-            return None if status is None else f"ended with status {status} ({output.tail()})"
-
-        thread = threading.Thread(target=follow, daemon=True)
-        thread.start()
-        client = AgentClient(self._room.url, self._room.headers)
-        try:
-            client.wait_ready(self.agent.health, ended)
-            self._hand_over(client, log)
-        finally:
-            client.close()
-            over.set()
-            thread.join(10)
-            if not thread.is_alive():
-                with contextlib.suppress(InfraError):
-                    self.outcome.exit_status = program.poll()
-            program.close()
-            if isinstance(output, LabelledLog) and not thread.is_alive():
-                with contextlib.suppress(OSError):
-                    output.end()
-        if trouble and not self.outcome.stopped:
-            raise trouble[0]
-        self._look_after(log)
-
-    def _hand_over(self, client: AgentClient, log: LogFile) -> None:
-        """One POST, or the driver's work."""
-        if self.spec.driver:
-            self._drive(self.spec.driver, log)
-            return
-        try:
-            client.post(self.agent.post, described(self.task, self._image, self.budget, self._folders), self._go_on)
-        except TimeoutError:
-            pass
-        except (AgentFailed, requests.RequestException) as error:
-            if not self._go_on():
-                return
-            # Whose doing it was shows in a moment.
-            self._alive()
-            raise AgentFailed(str(error)) from error
-
-    def _drive(self, argv: tuple[str, ...], log: LogFile) -> None:
-        assert self._room
-        driven = driver.drive(
-            argv,
-            url=self._room.key_url,
-            header=": ".join((KEY, self._room.key)),
-            task=described(self.task, self._image, self.budget, self._folders),
-            folder=self.folder,
-            environment={**self._room.environment, **self.spec.secrets},
-            log=log,
-            go_on=self._go_on,
-        )
-        if driven.status == TEMPORARY:
-            raise InfraError(f"the driver says that the infrastructure failed (status {TEMPORARY}): {driven.tail}")
-        if driven.status:
-            self._alive()
-            raise AgentFailed(f"the driver ended with status {driven.status}: {driven.tail}")
-
-    def _program(self, argv: tuple[str, ...], log: OutputLog) -> Program:
-        assert self._container is not None
-        bundle = self._placement.bundle if self._placement else None
-        if bundle:
-            argv = (bundle.program(argv[0], self._container.exists), *argv[1:])
-        room = self._room.environment if self._room else {}
-        return Program(
-            self.engine,
-            self._container,
-            through(self.task.shell, argv),
-            environment=environment(self.task, self.spec, self._image, self.budget, self._folders, bundle, room),
-            workdir=self.task.start_dir(self._image.workdir),
-            log=log,
-        )
+    def _calls_spent(self) -> bool:
+        calls, budget = self.outcome.calls, self._place.budget.calls
+        return calls is not None and budget is not None and calls >= budget
 
     # Its end.
 
-    def _go_on(self) -> bool:
-        """May it go on? Raises Interrupted, InfraError."""
-        if self._stopping.is_set():
-            raise Interrupted
-        if self._room:
-            self._room.check()
-        now = time.monotonic()
-        if self._deadline is not None and now >= self._deadline:
-            self.outcome.stopped = f"ran out of its {self.budget.seconds:g} s"
-            return False
-        limit = self.task.limits.disk
-        if limit and self._container and now - self._size_asked > DISK_SECONDS:
-            self._size_asked = now
-            if self._written() > limit:
-                self.outcome.stopped = f"wrote more than its {limit / (1 << 20):.4g} MiB of disk"
-                return False
-        return True
-
-    def _written(self) -> int:
-        """Bytes that the container has written to its own file system. Raises InfraError."""
-        assert self._container is not None
-        return self.engine.written_bytes(self._container.id)
-
-    def _alive(self) -> None:
-        """Raises AgentFailed or InfraError where the container has ended: the agent's doing, or not."""
-        assert self._container is not None
-        state = self.engine.state(self._container.id)
-        if not state.get("Running"):
-            how, outside = self._container.exit_reason()
-            if self._stopping.is_set():
-                raise Interrupted
-            raise InfraError(f"the container {how}") if outside else AgentFailed(f"the container {how}")
-
-    def _look_after(self, log: LogFile) -> None:
-        """What the agent's end means. Raises AgentFailed, InfraError."""
-        assert self._container is not None
-        status = self.outcome.exit_status
-        if self.outcome.stopped is None:
-            self._alive()
-        if status == TEMPORARY:
-            raise InfraError(f"the agent says that the infrastructure failed (status {TEMPORARY}): {log.tail()}")
-        self._end()
-        if status == 137 and self.engine.state(self._container.id).get("OOMKilled"):
-            self.outcome.stopped = f"ran out of its {self.task.limits.memory / (1 << 30):.3g} GiB of memory"
-        elif status in (126, 127) and not self.agent.server:
-            raise AgentFailed(f"the agent can't be started (status {status}): {log.tail()}")
-        if self.outcome.stopped:
-            with contextlib.suppress(OSError):
-                log.note(f"the agent {self.outcome.stopped}")
-
-    def _end(self) -> None:
-        """End all that runs in the container: from here on nothing in there changes any more."""
-        assert self._container is not None
+    def _conclude(self, ending: Ending, problem: AgentFailed | None, log: LogFile) -> None:
+        """Fetch its files and judge them."""
+        self._record.ended = {**asdict(ending), "seconds": self.outcome.seconds, "calls": self.outcome.calls}
         with contextlib.suppress(InfraError):
-            self.engine.signal(self._container.id, doing="ending the agent")
+            self._record.write(self._folder)
+        try:
+            self.outcome.artifacts = collection.patiently(
+                self._collect, seconds=self._spec.collect_seconds, stopping=self._site.stopping,
+                note=lambda text: _note(log, text),
+            )  # fmt: skip
+            if ending.status == TEMPORARY and ending.by_itself:
+                words = f"the agent reports an infrastructure failure (status {TEMPORARY}): {log.tail()}"
+                raise Unfinished(words, party=Party.INFRA)
+            if problem:
+                raise problem
+            if ending.status in (126, 127) and not self._place.agent.server and not self.outcome.artifacts:
+                raise AgentFailed(f"the agent can't be started (status {ending.status}): {log.tail()}")
+            collection.assess(self._folder, self._task.id, self._place.folders.submission, ending, self._record.before)
+            self.outcome.state = TaskState.DONE
+        except NotCollected as error:
+            self.kept = error.later
+            raise
+        except (AgentFailed, Unfinished, TransferError) as error:
+            if self._site.stopping.is_set():
+                # Whatever it would have come to: what a stop ends is not failed.
+                raise Interrupted from error
+            link = self._place.link
+            settle_failure(self.outcome, error, ending, log, endpoint=link.endpoint_failure if link else None)
 
-    def _collect(self) -> None:
-        """Fetch its files. Raises Unfinished, TransferError, InfraError."""
-        assert self._container is not None
-        self._end()
-        self.outcome.artifacts = collection.collect(
-            self.engine, self._container, self.folder, self._folders, self._stood
+    def _collect(self) -> list[str]:
+        self._place.end()
+        return collection.collect(
+            self._site.engine, self._place.container.id, self._folder, self._place.folders, self._record.before
         )
 
-    def _inspect(self) -> None:
-        """Are its files what makes a task done? Raises Unfinished."""
-        try:
-            collection.inspect(self.folder, self.task.id, self._folders.submission, self._stood)
-        except Unfinished as error:
-            status, stopped = self.outcome.exit_status, self.outcome.stopped
-            why = f"the agent {stopped}" if stopped else f"the agent ended with status {status}" if status else ""
-            raise Unfinished(f"{why}: {error}" if why else str(error), infra=error.infra) from error
 
-    def _clean_up(self) -> None:
-        """Remove all that it made on the engine; what can't be is the next run's to remove."""
-        if self._container:
-            with contextlib.suppress(InfraError):
-                self._container.remove()
-        if self._room:
-            with contextlib.suppress(InfraError):
-                self._room.close()
+def settle_failure(
+    outcome: Outcome, error: Exception, ending: Ending, log: LogFile, *, endpoint: str | None = None
+) -> None:
+    """Who failed decides whether the agent has: what the endpoint or the infrastructure did is tried again.
 
-    def _write(self, name: str, what: Evidence) -> None:
-        try:
-            files.write(self.folder / name, json.dumps(what, indent=1).encode())
-        except OSError as error:
-            raise NoSpace(f"{self.folder / name}: {error.strerror}") from error
+    `endpoint`: what the endpoint's last answer says against it.
+    """
+    party = error.party if isinstance(error, Unfinished) else Party.AGENT
+    reason = str(error)
+    if party is Party.AGENT and endpoint:
+        # No agent works without its model.
+        party, reason = Party.ENDPOINT, f"{endpoint}; {reason}"
+    if party is Party.AGENT and (failure := blame.of_log(log.end_text())):
+        if failure.party is not Party.AGENT and not (failure.kind == "rate limit" and ending.calls_spent):
+            party = failure.party
+        reason = f"{reason}; {failure}"
+    outcome.party, outcome.reason = party, clean(reason, log)
+    outcome.state = TaskState.FAILED if party is Party.AGENT else TaskState.INFRA
+    outcome.again = party is not Party.AGENT
 
 
-def _binds(delivery: Delivery | None, room: RelayLink | None) -> list[str]:
-    """The room's mounts, without the runtime's where the task has it already."""
-    mine = set(delivery.binds if delivery else ())
-    return [bind for bind in (room.binds if room else ()) if bind not in mine]
+def clean(text: str, log: LogFile) -> str:
+    """Cut once no secret is in it: half of a secret is one."""
+    return log.clean(text)[:REASON_CHARS]
 
 
-def _told(error: Exception, log: LogFile) -> str:
-    """Cut once no secret is in it: half of one is one."""
-    return log.clean(str(error))[:REASON_CHARS]
+def _note(log: LogFile, text: str) -> None:
+    with contextlib.suppress(OSError):
+        log.note(text)
+
+
+def result_record(outcome: Outcome, record: AttemptRecord, artifacts: dict[str, Any]) -> dict[str, Any]:
+    """result.json: how an attempt ended."""
+    return {
+        "task_id": record.task_id,
+        "status": str(outcome.state),
+        "reason": outcome.reason,
+        "failed_by": outcome.party and str(outcome.party),
+        "exit_status": outcome.exit_status,
+        "stopped": outcome.stopped,
+        "seconds": round(outcome.seconds, 3),
+        "calls": outcome.calls,
+        "image": record.image,
+        "digest": record.digests[0] if record.digests else None,
+        "digests": record.digests,
+        "config": record.config,
+        "run": record.run,
+        "engine": record.engine,
+        "started": record.started,
+        "attempts": record.number,
+        "artifacts": artifacts,
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from taskgate.harness.runner.run_spec import RunSpec
 from taskgate.harness.tasks.task import Task
@@ -14,7 +14,7 @@ from taskgate.harness.tasks.task import Task
 class Folders:
     """One attempt's: `given` is None where there is nothing to read, `submission` where the task asks for none.
 
-    What an image brings, such as one that was made of the container of an earlier attempt, must not count as the
+    What an image brings, such as one that was made from the container of an earlier attempt, must not count as the
     agent's: their names can't be known before.
     """
 
@@ -32,3 +32,6 @@ class Folders:
             f"/.taskgate-in-{word}" if spec.inputs_of(task) else None,
             posixpath.join(out, task.submission) if task.submission else None,
         )
+
+    def as_dict(self) -> dict[str, str | None]:
+        return asdict(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from taskgate.harness.base.errors import EngineTimeout, InfraError, StartFailed
 from taskgate.harness.engine import archive_api, classification, ownership
@@ -60,12 +60,13 @@ class Container:
         shell: tuple[str, ...] = SHELL,
         binds: Sequence[str] = (),
         network: str | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         """Create it. Raises InfraError.
 
         `seconds`: the longest that it may be needed. `shell`: the argv of a POSIX shell that reads its stdin.
         `binds`: further mounts, as the engine's host configuration has them. `network`: the mode, where it is not the
-        task's.
+        task's. `labels`: further ones.
         """
         self._engine, self._limits = engine, task.limits
         self._patience = max(READY_SECONDS, task.timeout)
@@ -76,7 +77,7 @@ class Container:
         self.id = engine.create_container(
             delivery.image(image) if delivery else image.digest,
             shell,
-            labels=ownership.labels(session, seconds),
+            labels={**ownership.labels(session, seconds), **(labels or {})},
             user=task.user or image.user or None,
             environment=task.env,
             stdin=True,
@@ -263,6 +264,7 @@ def open_container(
     delivery: Delivery | None = None,
     binds: Sequence[str] = (),
     prepare: Callable[[Container], None] | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> Container:
     """A started container, with the runtime's shell where the image's will not do.
 
@@ -272,7 +274,7 @@ def open_container(
     for shell in (SHELL, own) if own else (SHELL,):
         assert shell is not None
         container = Container(
-            engine, image, task, session, seconds=seconds, delivery=delivery, shell=shell, binds=binds
+            engine, image, task, session, seconds=seconds, delivery=delivery, shell=shell, binds=binds, labels=labels
         )
         try:
             if prepare:

@@ -7,12 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from taskgate.harness.base.errors import InfraError
 from taskgate.harness.base.files import trouble
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.sandbox.container import Container
 
 TICK_SECONDS = 1.0
-SILENCE_SECONDS = 30.0
+# Between two questions whether it still runs. Something that it started may hold its output open for longer.
+POLL_SECONDS = 5.0
+# How long those questions may stay without an answer.
+PATIENCE_SECONDS = 120.0
+# For what it printed last.
+DRAIN_SECONDS = 2.0
 
 
 class OutputLog(Protocol):
@@ -41,27 +47,33 @@ class Program:
         self._log = log
         self._exec = engine.exec(container.id, argv, "the agent", environment=environment, workdir=workdir)
 
+    @property
+    def id(self) -> str:
+        """The engine's id of the exec."""
+        return self._exec.id
+
     def follow(self, go_on: Callable[[], bool]) -> bool:
         """Write what it prints to the log until its end, or until `go_on` (asked every second) says no.
 
-        True at the end. Raises EngineUnavailable, EngineTimeout, InfraError, NoSpace (of this host).
+        True at the end: of its output, or of the program itself where others hold its output open.
+        Raises EngineUnavailable, EngineTimeout, InfraError, NoSpace (of this host).
         """
-        heard = time.monotonic()
+        polled = answered = time.monotonic()
         while go_on():
-            parts = self._exec.stream.read(TICK_SECONDS)
-            if parts is None:
+            if not self._copy(TICK_SECONDS):
                 return True
+            if time.monotonic() - polled < POLL_SECONDS:
+                continue
             try:
-                for stream, part in parts:
-                    self._log.add(stream, part)
-            except OSError as error:
-                raise trouble(self._log.path, error) from error
-            if parts:
-                heard = time.monotonic()
-            elif time.monotonic() - heard > SILENCE_SECONDS:
-                # Raises where the engine hangs. An agent may be silent for as long as it likes.
-                self._exec.poll()
-                heard = time.monotonic()
+                if self.poll() is not None:
+                    self._drain()
+                    return True
+                answered = time.monotonic()
+            except InfraError:
+                # An agent of many hours must not end because one question was not answered.
+                if time.monotonic() - answered > PATIENCE_SECONDS:
+                    raise
+            polled = time.monotonic()
         return False
 
     def status(self) -> int:
@@ -74,3 +86,21 @@ class Program:
 
     def close(self) -> None:
         self._exec.close()
+
+    def _copy(self, seconds: float) -> bool:
+        """Wait for output and write it to the log. False at its end."""
+        parts = self._exec.stream.read(seconds)
+        if parts is None:
+            return False
+        try:
+            for stream, part in parts:
+                self._log.add(stream, part)
+        except OSError as error:
+            raise trouble(self._log.path, error) from error
+        return True
+
+    def _drain(self) -> None:
+        """It has ended: what it printed last is on its way."""
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while (left := deadline - time.monotonic()) > 0 and self._copy(min(left, 0.3)):
+            pass

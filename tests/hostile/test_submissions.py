@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from taskgate.harness.runner import collection, submissions
-from taskgate.harness.runner.completion import Unfinished
+from taskgate.harness.runner.completion import Ending, Unfinished
 
 NAME = "submission.tar.gz"
 END = bytes(1024)
@@ -26,7 +26,7 @@ def _inspect(folder: Path, data: bytes) -> None:
     (folder / "trajectory.json").write_text('{"task_id": "a", "steps": [1]}')
     (folder / "prediction.json").write_text('{"task_id": "a", "answer": 1}')
     (folder / NAME).write_bytes(data)
-    collection.inspect(folder, "a", f"/out/{NAME}")
+    collection.assess(folder, "a", f"/out/{NAME}", Ending(0))
 
 
 def _packed(pieces: Iterator[bytes]) -> bytes:

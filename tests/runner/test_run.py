@@ -21,12 +21,16 @@ import pytest
 from examples import images
 from taskgate.harness.base.errors import ImageChanged, ImageNotFound, PlatformUnavailable
 from taskgate.harness.engine.client import Image
+from taskgate.harness.engine.image_request import ImageRequest
 from taskgate.harness.gate.cache import VerdictCache
 from taskgate.harness.gate.skip_list import open_skip_list
 from taskgate.harness.runner.attempt import Attempt
+from taskgate.harness.runner.attempt_record import AttemptRecord
+from taskgate.harness.runner.bookkeeping import Bookkeeping
 from taskgate.harness.runner.results import Results
 from taskgate.harness.runner.run_spec import RunSpec
-from taskgate.harness.runner.runner import Runner
+from taskgate.harness.runner.task_run import TaskRun
+from taskgate.harness.runner.workplace import JudgedTask, Site
 from taskgate.harness.tasks.task import Agent, Task
 from tests import running
 from tests.running import Run, manifest
@@ -210,40 +214,38 @@ def test_an_image_that_is_rebuilt_during_a_run_is_judged_anew(
 
 @pytest.mark.parametrize("error", [ImageNotFound("it is gone"), PlatformUnavailable("not for this platform")])
 def test_an_image_that_cannot_be_pulled_any_more_is_the_gates_to_judge(tmp_path: Path, error: Exception) -> None:
-    def image(task: Task) -> Image:
+    def image(request: ImageRequest) -> Image:
         raise error
 
-    gate = SimpleNamespace(engine=SimpleNamespace(image=image))
-    runner = Runner(
-        [], RunSpec(), Results(tmp_path), session="s", stations=[], jobs=1, stopping=threading.Event(),
-        cache=VerdictCache(tmp_path / "cache.jsonl", None), skip_list=open_skip_list(str(tmp_path / "list")),
+    gate: Any = SimpleNamespace(engine=SimpleNamespace(image=image))
+    results = Results(tmp_path)
+    bookkeeping = Bookkeeping(
+        results, VerdictCache(tmp_path / "cache.jsonl", None), open_skip_list(str(tmp_path / "list")), "s"
+    )
+    run = TaskRun(
+        RunSpec(), results, session="s", bookkeeping=bookkeeping, stopping=threading.Event(),
+        draining=threading.Event(),
     )  # fmt: skip
-    assert runner._already(Task("one", "x:1", pull="always"), gate, "config") is None  # type: ignore[arg-type]
+    assert run._already(Task("one", "x:1", pull="always"), gate, "config") is None
 
 
 def test_an_agent_is_put_on_the_image_that_was_judged(tmp_path: Path) -> None:
     """Without a pull of its own, which could bring another one."""
-    asked: list[Task] = []
+    requests: list[ImageRequest] = []
 
-    def image(task: Task) -> Image:
-        asked.append(task)
+    def image(request: ImageRequest) -> Image:
+        requests.append(request)
         return Image("sha256:new", "linux/amd64", "", {}, False)
 
-    attempt = Attempt(
-        SimpleNamespace(image=image),  # type: ignore[arg-type]
-        Task("one", "x:1", pull="always", agent=Agent(run=("agent",))),
-        RunSpec(),
-        tmp_path,
-        digest="sha256:old",
-        session="s",
-        delivery=None,
-        prover=None,  # type: ignore[arg-type]
-        stopping=threading.Event(),
-        starting=threading.Semaphore(1),
-    )
+    task = Task("one", "x:1", pull="always", agent=Agent(run=("agent",)))
+    engine: Any = SimpleNamespace(image=image)
+    site = Site(engine, "s", None, threading.Semaphore(1), threading.Event())  # type: ignore[arg-type]
+    judged = JudgedTask(task, ("sha256:old",), "config")
+    record = AttemptRecord("one", "x:1", [], "config", "s", "2026-01-01", 1)
+    attempt = Attempt(site, judged, RunSpec(), tmp_path, record, lambda: engine)
     with pytest.raises(ImageChanged, match="x:1 is sha256:new now, and sha256:old was judged"):
         attempt.run()
-    assert [task.pull for task in asked] == ["missing"]
+    assert [request.pull for request in requests] == ["missing"]
 
 
 def test_budget_and_limits(run: Run, image: str) -> None:
@@ -552,7 +554,7 @@ def test_a_run_with_other_settings_that_is_killed_at_once(run: Run, image: str, 
     process.communicate(timeout=20)
     status, states = run.status()
     assert status == 10 and {state for state, _ in states.values()} == {"never started"}, states
-    assert states["good-1"][1] == "what is there was made by a run with other settings"
+    assert states["good-1"][1] == "its result was made with other settings"
     # The same one goes on: what it has done by now is its own.
     assert run(None, "--env=VERSION=2", "--time=1", "--only=good-1").status == 0
     assert run.status() == (0, {"good-1": ("done", None)})

@@ -1,10 +1,11 @@
-"""A run on the terminal: a line a task, how far it is, and in the end what it came to and what it saved."""
+"""A run on the terminal: a line for each task, its progress, and in the end its outcome and what it saved."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -14,10 +15,16 @@ from rich.text import Text
 
 from taskgate.harness.base import escape
 from taskgate.harness.runner.run_spec import RunSpec
-from taskgate.harness.runner.runner import DONE, FAILED, INFRA, INTERRUPTED, SKIP_DONE, SKIPPED, Ended
+from taskgate.harness.runner.states import SKIPPED, TaskResult, TaskState
 
-STYLES = {DONE: "green", FAILED: "red", INFRA: "magenta", INTERRUPTED: "yellow"}
-WIDTH = max(len(what) for what in SKIPPED)
+STYLES = {
+    TaskState.DONE: "green",
+    TaskState.FAILED: "red",
+    TaskState.INFRA: "magenta",
+    TaskState.INTERRUPTED: "yellow",
+}
+WIDTH = max(len(state.label) for state in SKIPPED)
+ORDER = (TaskState.DONE, *SKIPPED, TaskState.FAILED, TaskState.INFRA, TaskState.INTERRUPTED)
 GROUPS, IDS = 10, 5
 
 
@@ -35,7 +42,7 @@ class RunReport:
     def __init__(self, total: int, spec: RunSpec) -> None:
         self._total, self._spec = total, spec
         self._console = _Console(file=sys.stdout, highlight=False, soft_wrap=True)
-        self._ended: list[Ended] = []
+        self._results: list[TaskResult] = []
         self._progress = Progress(
             TextColumn("{task.fields[counts]}"),
             BarColumn(),
@@ -55,55 +62,58 @@ class RunReport:
     def __exit__(self, *exc: object) -> None:
         self._progress.stop()
 
-    def add(self, ended: Ended) -> None:
+    def add(self, result: TaskResult) -> None:
         """A task has ended."""
-        self._ended.append(ended)
-        counts = "  ".join(f"{what} {number}" for what, number in self._counts().items())
+        self._results.append(result)
+        counts = "  ".join(f"{state.label} {number}" for state, number in self._counts().items())
         self._progress.update(self._bar, advance=1, counts=counts)
-        line = Text(ended.what.ljust(WIDTH), style=STYLES.get(ended.what, "dim"))
-        line.append(f"  {escape.line(ended.task.id, 120)}", style="default")
-        if ended.reason:
-            line.append(f"  {escape.line(ended.reason)}", style="dim")
+        line = Text(result.state.label.ljust(WIDTH), style=STYLES.get(result.state, "dim"))
+        line.append(f"  {escape.line(result.task.id, 120)}", style="default")
+        if result.reason:
+            line.append(f"  {escape.line(result.reason)}", style="dim")
         self._console.print(line)
 
     def say(self, text: str) -> None:
-        self._console.print(Text(text))
+        self._console.print(Text(escape.line(text, 1000)))
 
-    def counts(self) -> Counter[str]:
-        return Counter(ended.what for ended in self._ended)
+    def counts(self) -> Counter[TaskState]:
+        return Counter(result.state for result in self._results)
 
-    def summary(self, out: str) -> None:
-        """What it came to."""
-        left = self._total - len(self._ended)
-        parts = [f"{number} {what}" for what, number in self._counts().items()]
+    def summary(self, out: str, problems: Sequence[str] = ()) -> None:
+        """The run's outcome; `problems` are what went wrong with the run itself."""
+        left = self._total - len(self._results)
+        parts = [f"{number} {state.label}" for state, number in self._counts().items()]
         self._console.print()
         self._print(f"{self._total} tasks: {', '.join([*parts, *([f'{left} not begun'] if left else [])])}", bold=True)
-        for what in (FAILED, INFRA):
-            self._groups(what)
-        used = sum(ended.seconds for ended in self._ended)
-        calls = [ended.calls for ended in self._ended if ended.calls is not None]
+        for state in (TaskState.FAILED, TaskState.INFRA):
+            self._groups(state)
+        used = sum(result.seconds for result in self._results)
+        calls = [result.calls for result in self._results if result.calls is not None]
         self._print(f"used:    {_time(used)} of agents' time" + (f", {sum(calls):,} calls" if calls else ""))
         self._print(f"saved:   {self._saved()}")
         self._print(f"results: {escape.line(out, 1000)}")
+        for problem in problems:
+            self._print(f"warning: {escape.line(problem, 1000)}", style="yellow")
 
     def _saved(self) -> str:
-        skipped = [ended for ended in self._ended if ended.what in SKIPPED]
+        skipped = [result for result in self._results if result.state in SKIPPED]
         if not skipped:
             return "nothing: no task was skipped"
-        done = sum(ended.what == SKIP_DONE for ended in skipped)
-        budgets = [self._spec.budget_of(ended.task) for ended in skipped]
+        done = sum(result.state is TaskState.SKIPPED_DONE for result in skipped)
+        budgets = [self._spec.budget_of(result.task) for result in skipped]
         seconds = sum(budget.seconds or 0 for budget in budgets)
         calls = sum(budget.calls or 0 for budget in budgets)
-        said = f"{len(skipped)} tasks skipped ({done} done before, {len(skipped) - done} not worth it), up to"
-        return f"{said} {_time(seconds)} of agents' time" + (f" and {calls:,} calls" if calls else "")
+        words = f"{len(skipped)} tasks skipped ({done} done before, {len(skipped) - done} not worth it), up to"
+        return f"{words} {_time(seconds)} of agents' time" + (f" and {calls:,} calls" if calls else "")
 
-    def _groups(self, what: str) -> None:
+    def _groups(self, state: TaskState) -> None:
+        """The reasons of the tasks in a state, the most common first."""
         groups: dict[str, list[str]] = {}
-        for ended in self._ended:
-            if ended.what == what:
-                groups.setdefault(ended.reason or "", []).append(ended.task.id)
+        for result in self._results:
+            if result.state is state:
+                groups.setdefault(result.reason or "", []).append(result.task.id)
         if groups:
-            self._print(f"{what}:", style=STYLES[what])
+            self._print(f"{state.label}:", style=STYLES[state])
         rows = sorted(groups.items(), key=lambda row: -len(row[1]))
         for reason, ids in rows[:GROUPS]:
             named = ", ".join(escape.line(task_id, 60) for task_id in ids[:IDS])
@@ -112,9 +122,9 @@ class RunReport:
         if len(rows) > GROUPS:
             self._print(f"         … and {len(rows) - GROUPS} more reasons")
 
-    def _counts(self) -> dict[str, int]:
-        found = self.counts()
-        return {what: found[what] for what in (DONE, *SKIPPED, FAILED, INFRA, INTERRUPTED) if found[what]}
+    def _counts(self) -> dict[TaskState, int]:
+        counts = self.counts()
+        return {state: counts[state] for state in ORDER if counts[state]}
 
     def _print(self, text: str, **style: Any) -> None:
         self._console.print(Text(text, style="bold" if style.get("bold") else style.get("style", "")))
