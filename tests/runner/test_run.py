@@ -524,7 +524,7 @@ def test_mistakes_in_the_manifest(run: Run, image: str) -> None:
     (run.folder / "agent.yaml").write_text("{server: x, port: 0}")
     assert "agent.yaml:1: agent.port: must be a whole number from 1 to 65535" in run(text, "--agent=agent.yaml").output
     done = run.done([*running.TASKGATE, "status", "nowhere"])
-    assert done.status == 4 and "no folder of a run" in done.output
+    assert done.status == 4 and "not the folder of a run" in done.output
     (run.folder / "file").write_text("")
     done = run.done([*running.TASKGATE, "run", "--images=m.yaml", "--out=file", "--agent=agent_run"])
     assert done.status in (4, 10) and "Traceback" not in done.output
