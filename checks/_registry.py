@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from taskgate.harness.sandbox.sandbox import Sandbox
 
 
+# Both the package of the checks and the entry point group of further ones.
+PACKAGE = "taskgate.checks"
+
+
 class Warn(str):
     """Worth knowing, but no failure (unless the manifest says `fail`)."""
 
@@ -97,6 +101,12 @@ def _module_of(value: object) -> ModuleType | None:
 _declared: dict[str, Check] = {}
 
 
+def packaged() -> frozenset[str]:
+    """The names of the checks that taskgate itself brings: a run of all of them is a full one."""
+    _import_packaged()
+    return frozenset(name for name, check in _declared.items() if check.body.__module__.startswith(f"{PACKAGE}."))
+
+
 def declared(name: str) -> Check | None:
     """The check of this name, whether or not it was chosen; None if it is not loaded."""
     return _declared.get(name)
@@ -124,16 +134,20 @@ def load(folders: tuple[Path, ...] = ()) -> list[Check]:
     They are the packaged ones, installed ones (entry point group `taskgate.checks`), and those in `folders`.
     Raises ValueError for an unknown `after`, a circle, or two checks of one name.
     """
-    package = importlib.import_module("taskgate.checks")
-    for module in pkgutil.iter_modules(package.__path__):
-        if not module.name.startswith("_"):
-            importlib.import_module(f"taskgate.checks.{module.name}")
-    for point in entry_points(group="taskgate.checks"):
+    _import_packaged()
+    for point in entry_points(group=PACKAGE):
         point.load()
     for folder in folders:
         for file in sorted(folder.glob("*.py")):
             _import(file)
     return _ordered(_declared)
+
+
+def _import_packaged() -> None:
+    package = importlib.import_module(PACKAGE)
+    for module in pkgutil.iter_modules(package.__path__):
+        if not module.name.startswith("_"):
+            importlib.import_module(f"{PACKAGE}.{module.name}")
 
 
 def _import(file: Path) -> ModuleType:

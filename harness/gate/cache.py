@@ -23,11 +23,11 @@ def parse_age(text: str) -> timedelta | None:
     """`30d`, `12h`, `90m`, `45s` or `never` (None). Raises UsageError."""
     if text == "never":
         return None
-    found = re.fullmatch(r"(\d{1,6})([smhd])", text, re.ASCII)
-    if not found:
+    match = re.fullmatch(r"(\d{1,6})([smhd])", text, re.ASCII)
+    if not match:
         raise UsageError(f"{text!r} is no age: 30d, 12h, 90m, 45s or never", field="--max-age")
     # More than a calendar holds is no less.
-    return min(timedelta(**{UNITS[found[2]]: int(found[1])}), timedelta(days=36500))
+    return min(timedelta(**{UNITS[match[2]]: int(match[1])}), timedelta(days=36500))
 
 
 class VerdictCache:
@@ -59,7 +59,7 @@ class VerdictCache:
         return list(self._known.values())
 
     def put(self, record: Record) -> None:
-        """Remember a verdict on an image; others and those from the cache are passed over. Raises InfraError."""
+        """Add a verdict on an image; other verdicts, and those from the cache, are ignored. Raises InfraError."""
         if record.cached or not record.digest or not record.fingerprint:
             return
         if record.verdict not in JUDGED:

@@ -80,7 +80,9 @@ class Control:
         mount = Delivery(engine, self._provider.store, delivery.bundle, "auto")
         with self._open(control, [check, "python_available"], mount) as judgement:
             findings = judgement.run().findings
-            reason = next((one.reason for one in findings if one.check == check and one.outcome is Outcome.FAIL), "")
+            reason = next(
+                (item.reason for item in findings if item.check == check and item.outcome is Outcome.FAIL), ""
+            )
             if not reason or _own(task, reason) or not _brings(check, judgement.sandbox):
                 return None
         return (

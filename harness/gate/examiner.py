@@ -51,13 +51,13 @@ class Examiner:
     def _confirmed(self, task: Task, delivery: Delivery | None, fetch: Fetch) -> Judgement:
         """A judgement that a busy host has not brought about: what hangs or is killed must do so in two containers."""
         engine = self._provider.engine
-        found: list[Image] = []
+        images: list[Image] = []
 
         def remember(task: Task) -> Image:
-            found[:] = [fetch(task)]
-            return found[0]
+            images[:] = [fetch(task)]
+            return images[0]
 
-        again = Confirmation(lambda: self._aside(task, delivery, found[0]), engine.remove)
+        again = Confirmation(lambda: self._aside(task, delivery, images[0]), engine.remove)
         with self._open(engine, task, delivery, remember, pauses=self._provider.pauses, on_slow=again.start) as first:
             try:
                 first.run()

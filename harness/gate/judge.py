@@ -87,7 +87,7 @@ class Judgement:
 
     def _fail(self, check: str, reason: str, result: Result | None) -> None:
         self.record.verdict, self.record.check, self.record.reason = Verdict.BROKEN, check, reason[:2000]
-        known = next((one for one in self.checks if one.name == check), None) or registry.declared(check)
+        known = next((item for item in self.checks if item.name == check), None) or registry.declared(check)
         self.record.hint = known.hint if known else None
         self.record.evidence = _evidence(result)
 
@@ -111,7 +111,7 @@ class Judgement:
             check, reason = CHECK_OF_CAUSE.get(error.cause, "container_start"), str(error)
             result = Result("/bin/sh", 126, error.output, 0.0)
         self._fail(check, reason, result)
-        self.record.findings = [one for one in self.record.findings if one.check != check]
+        self.record.findings = [item for item in self.record.findings if item.check != check]
         self.record.findings.append(finding(check, Outcome.FAIL, reason[:2000], time.monotonic() - begun))
 
     def _results(self, check: Check) -> Iterator[tuple[str, Result | None]]:

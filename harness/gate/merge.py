@@ -1,4 +1,4 @@
-"""The parts of a run that was spread over machines, put together again, and proven to be the whole."""
+"""Merges the parts of a run that was spread over machines, and proves that they are complete."""
 
 from __future__ import annotations
 

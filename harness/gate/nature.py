@@ -63,9 +63,9 @@ def _library(lines: list[str]) -> Incompatibility | None:
 def _read_only(lines: list[str], prefix: str) -> Incompatibility | None:
     path = re.compile(rf"({re.escape(prefix)}(?:/[^\s'\"`:;,]*)?)")
     for line in lines:
-        if READ_ONLY.search(line) and (found := path.search(line)):
+        if READ_ONLY.search(line) and (match := path.search(line)):
             return Incompatibility(
-                f"what the runtime brings writes to {found[1]}, which is mounted read-only: {line.strip()[:500]}",
+                f"what the runtime brings writes to {match[1]}, which is mounted read-only: {line.strip()[:500]}",
                 "Have the agent write elsewhere (TMPDIR, HOME, its work directory), or bring it by"
                 " `runtime: {mode: layer}`.",
             )

@@ -13,29 +13,28 @@ from taskgate.harness.gate.verdict import Record
 
 
 def records(part: Path) -> list[Record]:
-    """A part's verdicts: of its last run if that came to its end, else what its journal has of it. With what the cache
-    knows.
+    """A part's verdicts: those of its last run if it finished, else those in its journal; completed by the cache.
 
     Raises UsageError for a folder that is no part of a run, InfraError.
     """
-    found: dict[str, Record] = {}
-    # First what a folder that is no part does not have.
-    told = rows(part)
+    known: dict[str, Record] = {}
+    # Reading these first reports a folder that is not part of a run.
+    lines = rows(part)
     cached = {record.task_id: record for record in VerdictCache(part / CACHE, None).all()}
-    for row in told:
+    for row in lines:
         try:
             record = Record.from_dict(row)
         except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"holds what is no record: {error}", file=str(part)) from error
+            raise UsageError(f"has an entry that is not a record: {error}", file=str(part)) from error
         same = cached.get(record.task_id)
         if same and (same.digest, same.verdict) == (record.digest, record.verdict):
             record.fingerprint, record.evidence = same.fingerprint, same.evidence
-        found[record.task_id] = record
-    return list(found.values())
+        known[record.task_id] = record
+    return list(known.values())
 
 
 def rows(part: Path) -> list[Any]:
-    """The same as it is written. Raises UsageError, InfraError."""
+    """The same records as they are written. Raises UsageError, InfraError."""
     path = part / VERDICTS
     try:
         document = files.read_document(path)
@@ -50,12 +49,12 @@ def rows(part: Path) -> list[Any]:
         raise UsageError(f"can't be read: {error}", file=str(path)) from error
     if not isinstance(tasks, list):
         raise UsageError("must be a list", file=str(path), field="tasks")
-    # It was stopped: what earlier runs have found out is not its own.
+    # It was stopped: the verdicts of earlier runs are not its own.
     return tasks if stopped is None else of_run(list(files.read_lines(part / JOURNAL)), str(stopped))
 
 
 def of_run(lines: list[dict[str, Any]], run: str | None) -> list[dict[str, Any]]:
-    """Those of one run; None: of the one that wrote last. Lines of older versions name none, and are one run's."""
+    """The lines of one run; None: the run that wrote last. Lines of older versions name no run, and belong to one."""
     if not lines:
         return []
     wanted = lines[-1].get("run") if run is None else run

@@ -1,4 +1,4 @@
-"""Verdicts that were reached elsewhere, told again: reports of a run, or of many put together, without an engine."""
+"""Repeats verdicts that were reached elsewhere: reports of a run, or of merged runs, without an engine."""
 
 from __future__ import annotations
 

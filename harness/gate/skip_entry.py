@@ -1,4 +1,4 @@
-"""What a skip list says of a task, and what takes an entry off it again."""
+"""An entry of the skip list, and what removes it again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Entry:
 
     @classmethod
     def of(cls, record: Record, run: str) -> Entry:
-        """What is known of a broken image, found out now."""
+        """The entry for a broken image."""
         return cls(
             record.task_id,
             check=record.check,
@@ -42,20 +42,20 @@ class Entry:
 
     @property
     def by_hand(self) -> bool:
-        """Nothing but the id is known: somebody wrote it, and it is kept for ever."""
+        """Nothing but the id is known: it was written by hand, and is kept for ever."""
         return not self.known()
 
     def known(self) -> dict[str, str]:
-        """What is known besides the id."""
+        """The fields besides the id that are set."""
         return {k: v for k, v in dataclasses.asdict(self).items() if v is not None and k != "task_id"}
 
 
-# Entries that no check made: what could not be had, and what lost its words.
+# Entries that no check made: an injection that failed, and entries that lost their fields.
 UNCHECKED = (None, "injection")
 
 
 @dataclass(frozen=True, slots=True)
-class Sound:
+class Clearance:
     """A task whose image is healthy: which entries the list may drop.
 
     `checks` are those that ran, `seen` is the entry that was there when the run began, `judged` is when the verdict was
@@ -85,7 +85,7 @@ def outweighs(entry: Entry, other: Entry) -> bool:
 
 
 def check_id(task_id: str, where: str) -> None:
-    """Refuse an id that can't stand on a line of its own, or that git would take for a conflict."""
+    """Refuse an id that can't be a line of its own, or that git would take for a conflict. Raises SkipListError."""
     bad = task_id != task_id.strip() or not task_id.isprintable() or task_id.startswith("#") or CONFLICT.match(task_id)
     if not task_id or bad:
         raise SkipListError(f"{task_id!r} can't stand on a line of its own", file=where)

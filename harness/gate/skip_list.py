@@ -1,4 +1,4 @@
-"""The skip list: which tasks are known to be broken, and why. A text file (skip_text) or a table (skip_table)."""
+"""The skip list: the tasks that are known to be broken, and why. A text file (skip_text) or a table (skip_table)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
-from taskgate.harness.gate.skip_entry import Entry, Sound
+from taskgate.harness.gate.skip_entry import Clearance, Entry
 from taskgate.harness.gate.skip_table import TableSkipList
 from taskgate.harness.gate.skip_text import TextSkipList
 
@@ -16,10 +16,10 @@ class SkipList(Protocol):
         """All entries by task id. Raises SkipListError."""
         ...
 
-    def update(self, add: Iterable[Entry], remove: Iterable[str | Sound]) -> None:
+    def update(self, add: Iterable[Entry], remove: Iterable[str | Clearance]) -> None:
         """Merge into what others wrote meanwhile; entries by hand stay as they are. Raises SkipListError.
 
-        An id is removed whatever is known of it, a `Sound` only where it clears the entry that is there now.
+        An id is removed whatever is known of it, a `Clearance` only where it clears the entry that is there now.
         """
         ...
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from taskgate.harness.base.errors import SkipListError
 from taskgate.harness.base.redaction import masked
-from taskgate.harness.gate.skip_entry import UNCHECKED, Entry, Sound, check_id
+from taskgate.harness.gate.skip_entry import UNCHECKED, Clearance, Entry, check_id
 
 CONNECT_SECONDS = 10
 KNOWN = ("check", "reason", "image", "digest", "fingerprint", "first", "last", "run")
@@ -25,7 +25,7 @@ table = sa.Table(
 
 
 class TableSkipList:
-    """The table `taskgate_skip_list`, made where it is missing. SQLite and PostgreSQL."""
+    """The table `taskgate_skip_list`, created if it is missing. SQLite and PostgreSQL."""
 
     def __init__(self, url: str) -> None:
         """Raises SkipListError for a URL that can't be used; does not connect yet."""
@@ -47,7 +47,7 @@ class TableSkipList:
         except (NoSuchModuleError, ImportError) as error:
             raise SkipListError(f"can't be used: {error}", file=url.partition("://")[0] + "://…") from error
         except (SQLAlchemyError, ValueError):
-            # Their words, and the error itself, may hold a part of a password that isn't percent-encoded.
+            # The message, and the error itself, may hold a part of a password that isn't percent-encoded.
             where = url.partition("://")[0] + "://…"
             raise SkipListError("is no database URL; are `/`, `@` and `:` percent-encoded?", file=where) from None
 
@@ -59,16 +59,18 @@ class TableSkipList:
                 rows = connection.execute(sa.select(table)).mappings()
                 return {row["task_id"]: Entry(**row) for row in rows}
         except SQLAlchemyError as error:
-            raise self._trouble(error) from error
+            raise self._failure(error) from error
 
-    def update(self, add: Iterable[Entry], remove: Iterable[str | Sound]) -> None:
+    def update(self, add: Iterable[Entry], remove: Iterable[str | Clearance]) -> None:
         adding = [
             {"task_id": entry.task_id, **{name: _storable(getattr(entry, name)) for name in KNOWN}} for entry in add
         ]
         for row in adding:
             check_id(str(row["task_id"]), self.name)
         kept = {row["task_id"] for row in adding}
-        removing = {name: one for one in remove if (name := one if isinstance(one, str) else one.task_id) not in kept}
+        removing = {
+            name: item for item in remove if (name := item if isinstance(item, str) else item.task_id) not in kept
+        }
         if not adding and not removing:
             return
         not_by_hand = sa.or_(*(table.c[name].is_not(None) for name in KNOWN))
@@ -87,24 +89,24 @@ class TableSkipList:
                     connection.execute(sa.text(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE"))
                 if adding:
                     connection.execute(upsert, adding)
-                for task_id, one in removing.items():
-                    gone = sa.delete(table).where(table.c.task_id == task_id, not_by_hand)
-                    connection.execute(gone if isinstance(one, str) else gone.where(_cleared(one)))
+                for task_id, item in removing.items():
+                    delete = sa.delete(table).where(table.c.task_id == task_id, not_by_hand)
+                    connection.execute(delete if isinstance(item, str) else delete.where(_cleared(item)))
         except SQLAlchemyError as error:
-            raise self._trouble(error) from error
+            raise self._failure(error) from error
 
     def _create(self) -> None:
         try:
             metadata.create_all(self._engine)
         except SQLAlchemyError:
-            # Another job may have made it between the look and the making.
+            # Another job may have created it meanwhile.
             with self._engine.connect() as connection:
                 if not sa.inspect(connection).has_table(table.name):
                     raise
 
-    def _trouble(self, error: SQLAlchemyError) -> SkipListError:
-        words = str(getattr(error, "orig", None) or error).strip().splitlines() or ["unknown"]
-        return SkipListError(f"the database failed: {words[0]}", file=self.name)
+    def _failure(self, error: SQLAlchemyError) -> SkipListError:
+        lines = str(getattr(error, "orig", None) or error).strip().splitlines() or ["unknown"]
+        return SkipListError(f"the database failed: {lines[0]}", file=self.name)
 
 
 def _outweighs(fresh: sa.ColumnCollection[str, sa.ColumnElement[str]]) -> sa.ColumnElement[bool]:
@@ -113,14 +115,14 @@ def _outweighs(fresh: sa.ColumnCollection[str, sa.ColumnElement[str]]) -> sa.Col
     return sa.and_(sa.func.coalesce(table.c.digest == fresh.digest, sa.false()), newer)
 
 
-def _cleared(sound: Sound) -> sa.ColumnElement[bool]:
-    """`Sound.clears` for the database: what another job writes between a look and the deed must stay."""
-    checks = [name for name in UNCHECKED if name] + sorted(sound.checks)
+def _cleared(clearance: Clearance) -> sa.ColumnElement[bool]:
+    """`Clearance.clears` as a condition: what another job writes between reading and deleting must stay."""
+    checks = [name for name in UNCHECKED if name] + sorted(clearance.checks)
     ran = sa.or_(table.c.check.is_(None), table.c.check.in_(checks))
-    same = [table.c.digest == sound.digest] if sound.digest else []
-    if same and sound.judged:
-        same = [sa.and_(*same, sa.func.coalesce(table.c.last, "") <= sound.judged)]
-    if seen := sound.seen:
+    same = [table.c.digest == clearance.digest] if clearance.digest else []
+    if same and clearance.judged:
+        same = [sa.and_(*same, sa.func.coalesce(table.c.last, "") <= clearance.judged)]
+    if seen := clearance.seen:
         same.append(sa.and_(*(table.c[name].is_not_distinct_from(getattr(seen, name)) for name in KNOWN)))
     return sa.and_(ran, sa.or_(sa.false(), *same))
 

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from taskgate.harness.base import files
 from taskgate.harness.base.errors import SkipListError
 from taskgate.harness.base.names import CONFLICT
-from taskgate.harness.gate.skip_entry import Entry, Sound, check_id, outweighs
+from taskgate.harness.gate.skip_entry import Clearance, Entry, check_id, outweighs
 
 LOCK_SECONDS = 60
 FIELDS = {field.name for field in dataclasses.fields(Entry)}
@@ -29,19 +29,19 @@ class TextSkipList:
         self.path = path
 
     def read(self) -> dict[str, Entry]:
-        found: dict[str, Entry] = {}
+        entries: dict[str, Entry] = {}
         for _, entry in self._blocks(self._lines()):
-            # Of an id that is there twice (a merge may do that), the one by hand counts.
-            if entry and not (entry.task_id in found and found[entry.task_id].by_hand):
-                found[entry.task_id] = entry
-        return found
+            # If an id is there twice (a merge may do that), the entry by hand counts.
+            if entry and not (entry.task_id in entries and entries[entry.task_id].by_hand):
+                entries[entry.task_id] = entry
+        return entries
 
-    def update(self, add: Iterable[Entry], remove: Iterable[str | Sound]) -> None:
+    def update(self, add: Iterable[Entry], remove: Iterable[str | Clearance]) -> None:
         adding = {entry.task_id: entry for entry in add}
-        removing = {one if isinstance(one, str) else one.task_id: one for one in remove}
+        removing = {item if isinstance(item, str) else item.task_id: item for item in remove}
         for task_id in adding:
             check_id(task_id, str(self.path))
-        # What can't be read is told before a folder or a lock is made.
+        # A list that can't be read is reported before a folder or a lock is created.
         if not (adding or removing) or not (self._lines() or adding):
             return
         try:
@@ -56,10 +56,10 @@ class TextSkipList:
             raise SkipListError(f"another job has held its lock for {LOCK_SECONDS} s", file=str(self.path)) from error
         except (OSError, RuntimeError) as error:
             # RuntimeError: before Python 3.13, symlinks that go in a circle.
-            words = getattr(error, "strerror", None) or error
-            raise SkipListError(f"can't be written: {words}", file=str(self.path)) from error
+            reason = getattr(error, "strerror", None) or error
+            raise SkipListError(f"can't be written: {reason}", file=str(self.path)) from error
 
-    def _merged(self, old: list[str], adding: dict[str, Entry], removing: dict[str, str | Sound]) -> list[str]:
+    def _merged(self, old: list[str], adding: dict[str, Entry], removing: dict[str, str | Clearance]) -> list[str]:
         new: list[str] = []
         adding, written = dict(adding), set[str]()
         for lines, entry in self._blocks(old):
@@ -70,7 +70,7 @@ class TextSkipList:
                 fresh = adding.pop(entry.task_id)
                 newest = entry if outweighs(entry, fresh) else fresh
                 new += _written(dataclasses.replace(newest, first=entry.first or fresh.first))
-            elif entry and not entry.by_hand and _goes(entry, removing.get(entry.task_id)):
+            elif entry and not entry.by_hand and _is_removed(entry, removing.get(entry.task_id)):
                 continue
             else:
                 new += lines
@@ -126,7 +126,7 @@ class TextSkipList:
                 if known.pop("task_id", task_id) == task_id:
                     yield [above, line], Entry(task_id, **known)
                 else:
-                    # Its own id was taken out or changed: what is here now is by hand.
+                    # Its own id was removed or changed: this line was written by hand.
                     yield [above], None
                     yield [line], Entry(task_id)
                 above = None
@@ -136,12 +136,12 @@ class TextSkipList:
             yield [above], None
 
 
-def _goes(entry: Entry, removing: str | Sound | None) -> bool:
-    return removing.clears(entry) if isinstance(removing, Sound) else removing is not None
+def _is_removed(entry: Entry, removing: str | Clearance | None) -> bool:
+    return removing.clears(entry) if isinstance(removing, Clearance) else removing is not None
 
 
 def _known(line: str) -> dict[str, str] | None:
-    """What a `# {…}` line of ours says; None for every other line."""
+    """The fields of a `# {…}` line of ours; None for every other line."""
     if not line.startswith("# {"):
         return None
     try:

@@ -25,8 +25,8 @@ class Tally:
     @property
     def counts(self) -> dict[str, int]:
         """Records by verdict, in the order of the Verdict enum, zeros included."""
-        found = Counter(str(record.verdict) for record in self.records.values())
-        return {str(verdict): found[str(verdict)] for verdict in Verdict}
+        counter = Counter(str(record.verdict) for record in self.records.values())
+        return {str(verdict): counter[str(verdict)] for verdict in Verdict}
 
     @property
     def unchecked(self) -> list[str]:
@@ -70,5 +70,5 @@ def _grouped(rows: Iterable[tuple[str, str, str]]) -> list[Group]:
     groups: dict[tuple[str, str], list[str]] = {}
     for check, reason, task_id in rows:
         groups.setdefault((check, reason), []).append(task_id)
-    found = [(check, reason, ids) for (check, reason), ids in groups.items()]
-    return sorted(found, key=lambda group: (-len(group[2]), group[0], group[1]))
+    grouped = [(check, reason, ids) for (check, reason), ids in groups.items()]
+    return sorted(grouped, key=lambda group: (-len(group[2]), group[0], group[1]))

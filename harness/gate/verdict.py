@@ -1,4 +1,4 @@
-"""What is found out about an image: findings, and the record that journal and verdicts.json hold."""
+"""Findings about an image, and the record that journal and verdicts.json hold."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check's outcome. `seconds` is wall-clock time. Make it by `finding`: a run may have millions of them."""
+    """One check's outcome. `seconds` is wall-clock time. Create it by `finding`: a run may have millions of them."""
 
     check: str
     outcome: Outcome
@@ -116,7 +116,7 @@ class Record:
         return cls(
             **known,
             verdict=Verdict(data["verdict"]),
-            findings=[_finding(found) for found in _of(data["findings"], list)],
+            findings=[_finding(entry) for entry in _of(data["findings"], list)],
             seconds=_of(data["seconds"], float, int),
             cached=_of(data["cached"], bool),
             evidence=_evidence(evidence) if evidence else None,

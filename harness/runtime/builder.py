@@ -1,4 +1,4 @@
-"""Makes taskgate's own bundle, in a container of a Debian image: see build.sh and assemble.py, which run there."""
+"""Builds taskgate's own bundle, in a container of a Debian image: see build.sh and assemble.py, which run there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from taskgate.harness.runtime import bundle, python_packages, self_test
 from taskgate.harness.runtime.bundle import Bundle, Store
 from taskgate.harness.tasks.runtime_spec import Runtime
 
-# What Debian calls the packages: Python, git, a shell of one static file, certificates, terminal descriptions.
+# Debian's names of the packages: Python, git, a shell of one static file, certificates, terminal descriptions.
 PACKAGES = (
     f"python{python_packages.PYTHON}",
     "git",
@@ -31,7 +31,7 @@ OUTPUT = 4000
 
 
 def recipe() -> list[str]:
-    """The texts that decide how a bundle is made."""
+    """The files that decide how a bundle is built."""
     return [resources.files("taskgate.harness.runtime").joinpath(name).read_text("utf-8") for name in RECIPE]
 
 
@@ -44,7 +44,7 @@ def make(engine: Engine, store: Store, key: str, runtime: Runtime, platform: str
         )
         digest = _build(engine, runtime.builder, architecture, folder, tar)
         prefix = f"{bundle.ROOT}/{digest}"
-        made = Bundle(
+        built = Bundle(
             digest=digest,
             prefix=prefix,
             platform=f"linux/{architecture}",
@@ -54,10 +54,10 @@ def make(engine: Engine, store: Store, key: str, runtime: Runtime, platform: str
             git=f"{prefix}/bin/git",
             proven=True,
         )
-        # Kept only once it is proven: a bundle that leans on the image is none.
-        self_test.prove(engine, made, tar)
-        store.add(key, made, tar)
-    return made
+        # Kept only once it is proven not to depend on the image.
+        self_test.prove(engine, built, tar)
+        store.add(key, built, tar)
+    return built
 
 
 def _build(engine: Engine, builder: str, architecture: str, folder: Path, tar: Path) -> str:
@@ -78,7 +78,7 @@ def _build(engine: Engine, builder: str, architecture: str, folder: Path, tar: P
         fetch(engine, container, "/work/digest", folder / "digest")
     digest = (folder / "digest").read_text().strip()
     if len(digest) != 16 or not all(c in "0123456789abcdef" for c in digest):
-        raise BundleError(f"the builder gave {digest[:80]!r} for a digest")
+        raise BundleError(f"the builder returned {digest[:80]!r} as the digest")
     return digest
 
 
@@ -99,8 +99,8 @@ def fetch(engine: Engine, container: str, path: str, target: Path) -> None:
             member = archive.next()
             source = archive.extractfile(member) if member else None
             if source is None:
-                raise BundleError(f"{path} is no file")
+                raise BundleError(f"{path} is not a file")
             with target.open("wb") as out:
                 shutil.copyfileobj(source, out, 1 << 20)
     except (FileNotFoundError, tarfile.TarError) as error:
-        raise BundleError(f"{path} did not come whole: {error}") from error
+        raise BundleError(f"{path} did not arrive whole: {error}") from error

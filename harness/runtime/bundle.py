@@ -1,4 +1,4 @@
-"""A runtime as files: one tar an architecture, kept in this user's cache."""
+"""A runtime as files: one tar for each architecture, kept in this user's cache."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class Bundle:
         return f"{self.digest}-{self.platform.replace('/', '-')}"
 
     def program(self, name: str, exists: Callable[[str], bool]) -> str:
-        """Where a program of the agent's is: here, if there is one of that name; one with a path stays as it is."""
+        """The path of a program: the bundle's, if it has that name, else the name as it is."""
         brought = f"{self.prefix}/bin/{name}"
         return brought if "/" not in name and exists(brought) else name
 
 
 class Store:
-    """The bundles of this user, by the settings that they were made for (`key`)."""
+    """The bundles of this user, by the settings that they were built for (`key`)."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or platformdirs.user_cache_path("taskgate") / "runtimes"
@@ -58,7 +58,7 @@ class Store:
         return self.folder / f"{bundle.name}.tar"
 
     def find(self, key: str) -> Bundle | None:
-        """The bundle that was made for `key`, if it is whole."""
+        """The bundle that was built for `key`, if it is whole."""
         try:
             name = (self.folder / "keys" / key).read_text()
             return self._read(self.folder / f"{name}.json")
@@ -66,15 +66,15 @@ class Store:
             return None
 
     def all(self) -> list[Bundle]:
-        found = []
+        bundles = []
         for path in sorted(self.folder.glob("*.json")):
             with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-                found.append(self._read(path))
-        return found
+                bundles.append(self._read(path))
+        return bundles
 
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """Held while the bundle for `key` is made, so that one process makes it and the others wait."""
+        """Held while the bundle for `key` is built: one process builds it, the others wait."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / f".{key}.lock"):
             yield
@@ -114,7 +114,7 @@ class Store:
 
 
 def key(*parts: object) -> str:
-    """A name for what a bundle is made from."""
+    """A name for what a bundle is built from."""
     return hashlib.sha256(json.dumps(parts, default=str, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -15,14 +15,14 @@ from taskgate.harness.base.errors import BundleError, InfraError, NoSpace
 from taskgate.harness.engine import classification
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.runtime.bundle import Bundle, Store
-from taskgate.harness.runtime.injected import LABEL, labels_of, made, making, past_of, tag_of
+from taskgate.harness.runtime.injected import LABEL, build_lock, existing, history_of, labels_of, tag_of
 
 BUILD_SECONDS = 1800
 ONBUILD = re.compile(r"(?:/bin/sh -c #\(nop\)\s*)?ONBUILD\b")
 
 
 def text(bundle: Bundle, base: str) -> str:
-    """The Dockerfile. `base` is an image's id or name; all else is taskgate's own, and quoted all the same.
+    """The Dockerfile. `base` is an image's id or name; everything is quoted.
 
     Two stages: the bundle's tar is unpacked in the first, so that the second is a plain COPY and one layer.
     """
@@ -37,12 +37,12 @@ def text(bundle: Bundle, base: str) -> str:
 
 def _name(base: str) -> str:
     if not base or any(c.isspace() or c in "\\#$\"'`" or not c.isprintable() for c in base) or base.startswith("-"):
-        raise BundleError(f"{base!r} is no image name")
+        raise BundleError(f"{base!r} is not an image name")
     return base
 
 
 def keep(folder: Path, bundle: Bundle, base: str) -> Path:
-    """Write the Dockerfile into `folder` for whoever wants to read or reuse it. Raises OSError."""
+    """Write the Dockerfile into `folder` for readers and for other builds. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "Dockerfile"
     path.write_text(f"# Needs the bundle {bundle.name} beside it, as runtime.tar.\n{text(bundle, base)}")
@@ -50,41 +50,41 @@ def keep(folder: Path, bundle: Bundle, base: str) -> Path:
 
 
 def build(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | None = None) -> str:
-    """The id of the image `base` with the bundle in it, built unless it is there. Nothing of the image is run.
+    """The id of the image `base` with the bundle in it, built unless it exists. Nothing of the image is run.
 
     Raises BundleError, also for an image with ONBUILD instructions; InfraError.
     """
     tag = tag or tag_of(bundle, base)
-    with making(store, tag):
-        if known := made(engine, tag, bundle, base):
+    with build_lock(store, tag):
+        if known := existing(engine, tag, bundle, base):
             return known
         _refuse_triggers(engine, base)
-        said: list[str] = []
+        output: list[str] = []
         # A build can't begin with a bare id on every engine: a tag of our own names it.
         named = _alias(engine, base)
         try:
             with tempfile.TemporaryFile() as context:
                 _context(context, bundle, store, named, base)
                 for event in engine.build_image(context, tag, silence=BUILD_SECONDS, network="none"):
-                    said.append(str(event.get("stream") or event.get("error") or ""))
+                    output.append(str(event.get("stream") or event.get("error") or ""))
                     if "error" in event:
-                        told = "".join(said)[-2000:]
-                        raise (NoSpace if classification.NO_SPACE.search(told) else BundleError)(
-                            f"building {tag}: {told}"
+                        log = "".join(output)[-2000:]
+                        raise (NoSpace if classification.NO_SPACE.search(log) else BundleError)(
+                            f"building {tag}: {log}"
                         )
         finally:
             _unalias(engine, named, base)
-    if known := made(engine, tag, bundle, base):
+    if known := existing(engine, tag, bundle, base):
         return known
-    raise BundleError(f"the build of {tag} left no such image: {''.join(said)[-2000:]}")
+    raise BundleError(f"the build of {tag} left no such image: {''.join(output)[-2000:]}")
 
 
 def _refuse_triggers(engine: Engine, base: str) -> None:
     """A build would run what the image says with ONBUILD: as root, without limits."""
     config = (engine.inspect(base) or {}).get("Config") or {}
-    # Podman tells of them in the history alone, where an image that means harm can leave them out.
-    told = engine.podman and any(ONBUILD.match(line.get("CreatedBy") or "") for line in past_of(engine, base))
-    if config.get("OnBuild") or told:
+    # Podman shows them in the history only, where a hostile image can leave them out.
+    in_history = engine.podman and any(ONBUILD.match(line.get("CreatedBy") or "") for line in history_of(engine, base))
+    if config.get("OnBuild") or in_history:
         raise BundleError(f"{base} has ONBUILD instructions, which a build would run: bring the runtime in by a mount")
 
 
@@ -108,6 +108,6 @@ def _alias(engine: Engine, base: str) -> str:
 
 def _unalias(engine: Engine, named: str, base: str) -> None:
     if named != base:
-        # Another build from the same base may have taken it away, or still need it.
+        # Another build from the same base may have removed it already, or still use it.
         with contextlib.suppress(InfraError):
             engine.remove_image(named, prune=False)

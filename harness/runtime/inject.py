@@ -1,4 +1,4 @@
-"""Fan-out: the runtime put into every image of a manifest, many at a time, and taken up again after a kill."""
+"""Puts the runtime into every image of a manifest, many at a time; continues after a kill."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Injection:
         self._known = {_key(line): line for line in read_lines(out / "injected.jsonl") if line.get("outcome") == "done"}
 
     def run(self, tasks: list[Task]) -> Iterator[Injected]:
-        """One result an image and runtime, as they come. Raises UsageError, NoSpace before anything is made."""
+        """One result an image and runtime, as they come. Raises UsageError, NoSpace before anything is built."""
         wanted = {key_of(task): task for task in tasks if wants(task)}
         with self._engine() as engine:
             for runtime, platform in sorted({(t.runtime, t.platform) for t in wanted.values()}, key=str):
@@ -97,18 +97,18 @@ class Injection:
         repository = without_registry(repository)
         fields = {"repository": repository, "tag": tag, "name": repository.rpartition("/")[2], "hash": own[-32:]}
         try:
-            made = self._tag.format_map(fields)
+            name = self._tag.format_map(fields)
         except (KeyError, IndexError, ValueError, AttributeError) as error:
             raise UsageError(f"{self._tag!r} knows only {', '.join(fields)}: {error}", field="--tag") from error
-        if "@" in made or not split_tag(made)[2] or not is_valid(made):
-            raise UsageError(f"{made!r} is no image name with a tag", field="--tag")
-        if full_name(made) == full_name(task.image):
-            raise UsageError(f"{made} would take the name of the image that it is made from", field="--tag")
+        if "@" in name or not split_tag(name)[2] or not is_valid(name):
+            raise UsageError(f"{name!r} is not an image name with a tag", field="--tag")
+        if full_name(name) == full_name(task.image):
+            raise UsageError(f"{name} would take the name of the image that it is built from", field="--tag")
         with self._writing:
-            if self._names.setdefault(full_name(made), own) != own:
-                problem = f"two images would both be called {made}: add {{name}}, {{tag}} or {{hash}}"
+            if self._names.setdefault(full_name(name), own) != own:
+                problem = f"two images would both be called {name}: add {{name}}, {{tag}} or {{hash}}"
                 raise UsageError(problem, field="--tag")
-        return made
+        return name
 
     def _one(self, task: Task) -> Injected:
         retrying = tenacity.Retrying(
@@ -120,11 +120,11 @@ class Injection:
         try:
             return retrying(self._try, task)
         except PlatformUnavailable as error:
-            return self._told(Injected(task.image, key_of(task), "incompatible", reason=str(error)))
+            return self._recorded(Injected(task.image, key_of(task), "incompatible", reason=str(error)))
         except ImageError as error:
-            return self._told(Injected(task.image, key_of(task), "broken", reason=str(error)))
+            return self._recorded(Injected(task.image, key_of(task), "broken", reason=str(error)))
         except (InfraError, OSError) as error:
-            return self._told(Injected(task.image, key_of(task), "infra", reason=str(error)))
+            return self._recorded(Injected(task.image, key_of(task), "infra", reason=str(error)))
 
     def _try(self, task: Task) -> Injected:
         assert task.runtime is not None
@@ -139,7 +139,7 @@ class Injection:
                 "tag": tag,
                 "push": self._push,
             }
-            known = _key(about) in self._known and injected.made(engine, tag, bundle, image.digest)
+            known = _key(about) in self._known and injected.existing(engine, tag, bundle, image.digest)
             if not known:
                 built = (self._mode or task.runtime.mode) == "build"
                 make = dockerfile.build if built else layer.append
@@ -152,9 +152,9 @@ class Injection:
                     engine.push(tag)
         outcome = "known" if known else "done"
         result = Injected(task.image, key_of(task), outcome, tag, bundle.prefix, image.digest)
-        return result if known else self._told(result, about)
+        return result if known else self._recorded(result, about)
 
-    def _told(self, result: Injected, about: dict[str, Any] | None = None) -> Injected:
+    def _recorded(self, result: Injected, about: dict[str, Any] | None = None) -> Injected:
         with self._writing:
             line = {"image": result.image, "outcome": result.outcome, "reason": result.reason, **(about or {})}
             self._record.append(line)
@@ -171,7 +171,7 @@ class Injection:
             bundle = sources.resolve(engine, self._store, task.runtime, task.platform)
             digest = engine.digest(task.image)
             # A layer is never shared between different bases.
-            if digest is None or not injected.made(engine, self.reference(task, bundle, digest), bundle, digest):
+            if digest is None or not injected.existing(engine, self.reference(task, bundle, digest), bundle, digest):
                 need += bundle.size
         free = shutil.disk_usage(root).free
         if need > free:
@@ -187,15 +187,15 @@ class Injection:
 
 def rewritten(tasks: list[Task], results: list[Injected]) -> list[Task]:
     """The tasks with their new images; without those whose image got none. Others stay as they are."""
-    made = {result.key: result for result in results if result.tag}
-    found = []
+    new = {result.key: result for result in results if result.tag}
+    changed = []
     for task in tasks:
         if not wants(task):
-            found.append(task)
-        elif result := made.get(key_of(task)):
+            changed.append(task)
+        elif result := new.get(key_of(task)):
             assert result.tag
-            found.append(replace(task, image=result.tag, runtime=Runtime(mode="present", path=result.path)))
-    return found
+            changed.append(replace(task, image=result.tag, runtime=Runtime(mode="present", path=result.path)))
+    return changed
 
 
 def _key(about: dict[str, Any]) -> tuple[str, ...]:

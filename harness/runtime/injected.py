@@ -1,4 +1,4 @@
-"""Images with a bundle in them: how they are named, labelled, found and made only once."""
+"""Images with a bundle in them: their names and labels, and how each is built only once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def tag_of(bundle: Bundle, base: str) -> str:
     return f"{REPOSITORY}:{hashlib.sha256(f'{base} {bundle.name} {bundle.prefix}'.encode()).hexdigest()[:32]}"
 
 
-def past_of(engine: Engine, base: str) -> list[dict[str, Any]]:
+def history_of(engine: Engine, base: str) -> list[dict[str, Any]]:
     """The history API's lines; none where it fails, as Podman's does for images whose history has no dates."""
     try:
         return engine.history(base)
@@ -30,13 +30,13 @@ def past_of(engine: Engine, base: str) -> list[dict[str, Any]]:
         raise
 
 
-def making(store: Store, tag: str) -> AbstractContextManager[None]:
-    """Held while an image is made, so that one process makes it and the others wait."""
+def build_lock(store: Store, tag: str) -> AbstractContextManager[None]:
+    """Held while an image is built: one process builds it, the others wait."""
     return store.lock(f"layer-{hashlib.sha256(tag.encode()).hexdigest()[:24]}")
 
 
-def made(engine: Engine, tag: str, bundle: Bundle, base: str) -> str | None:
-    """The id of an image that was made before, if its labels say that it is this one."""
+def existing(engine: Engine, tag: str, bundle: Bundle, base: str) -> str | None:
+    """The id of an image that was built before, if its labels say that it is this one."""
     about = engine.inspect(tag)
     if about is None:
         return None

@@ -22,7 +22,7 @@ from taskgate.harness.engine.client import Engine
 from taskgate.harness.runtime import bundle as bundles
 from taskgate.harness.runtime import dockerfile
 from taskgate.harness.runtime.bundle import Bundle, Store
-from taskgate.harness.runtime.injected import labels_of, made, making, past_of, tag_of
+from taskgate.harness.runtime.injected import build_lock, existing, history_of, labels_of, tag_of
 
 LOAD_SECONDS = 600
 # What engines say of a base layer that they would have to find themselves: Docker, containerd's store, Podman.
@@ -31,19 +31,19 @@ UNKNOWN = "1970-01-01T00:00:00Z"
 
 
 def append(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | None = None) -> str:
-    """The id of the image `base` with the bundle on top, made unless it is there. Raises BundleError, InfraError."""
+    """The id of the image `base` with the bundle on top, built unless it exists. Raises BundleError, InfraError."""
     tag = tag or tag_of(bundle, base)
-    if known := made(engine, tag, bundle, base):
+    if known := existing(engine, tag, bundle, base):
         return known
     about = engine.inspect(base)
     if about is None:
         raise InfraError(f"the engine does not find the image {base} any more")
-    past = past_of(engine, base)
-    with making(store, tag):
-        if known := made(engine, tag, bundle, base):
+    past = history_of(engine, base)
+    with build_lock(store, tag):
+        if known := existing(engine, tag, bundle, base):
             return known
         refused = None
-        with laid(engine, bundle, store, base) as (layer, digest):
+        with layer_file(engine, bundle, store, base) as (layer, digest):
             try:
                 _load(engine, config(about, past, digest, bundle), about["RootFS"]["Layers"], layer, tag)
             except ImageRefused as error:
@@ -52,17 +52,17 @@ def append(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | N
         if not REFUSED.search(str(refused)):
             raise BundleError(str(refused)) from refused
         return dockerfile.build(engine, bundle, store, base, tag)
-    if known := made(engine, tag, bundle, base):
+    if known := existing(engine, tag, bundle, base):
         return known
     raise BundleError(f"the engine took the layer for {base}, but has no image {tag}")
 
 
 @contextmanager
-def laid(engine: Engine, bundle: Bundle, store: Store, base: str) -> Iterator[tuple[Path, str]]:
+def layer_file(engine: Engine, bundle: Bundle, store: Store, base: str) -> Iterator[tuple[Path, str]]:
     """The bundle as a layer's tar, and its SHA-256. Of taskgate's own it is the same on every image, and kept."""
     if Path(bundle.prefix).parent != Path(bundles.ROOT):
         with store.temp_file() as path:
-            lay(store.tar(bundle), path, bundle.prefix, parents(engine, base, bundle.prefix))
+            write_layer(store.tar(bundle), path, bundle.prefix, parents(engine, base, bundle.prefix))
             yield path, bundles.sha256(path)
         return
     kept = store.folder / f"{bundle.name}.layer.tar"
@@ -72,7 +72,7 @@ def laid(engine: Engine, bundle: Bundle, store: Store, base: str) -> Iterator[tu
             top = tarfile.TarInfo(bundles.ROOT.lstrip("/"))
             top.type, top.mode = tarfile.DIRTYPE, 0o755
             with store.temp_file() as path:
-                lay(store.tar(bundle), path, bundle.prefix, [top])
+                write_layer(store.tar(bundle), path, bundle.prefix, [top])
                 path.replace(kept)
             files.write(digest, bundles.sha256(kept).encode())
     yield kept, digest.read_text()
@@ -80,7 +80,7 @@ def laid(engine: Engine, bundle: Bundle, store: Store, base: str) -> Iterator[tu
 
 def parents(engine: Engine, base: str, prefix: str) -> list[tarfile.TarInfo]:
     """The folders above the prefix as the image has them, so that the new layer changes nothing of them."""
-    found = []
+    members = []
     with engine.temporary_container(base, seconds=LOAD_SECONDS) as container:
         for path in reversed(list(Path(prefix).parents)[:-1]):
             member = _stat(engine, container, path)
@@ -88,11 +88,11 @@ def parents(engine: Engine, base: str, prefix: str) -> list[tarfile.TarInfo]:
                 member = tarfile.TarInfo()
                 member.type, member.mode = tarfile.DIRTYPE, 0o755
             elif not member.isdir():
-                reason = f"the runtime can't be put into the image: {path} is no folder there"
+                reason = f"the runtime can't be put into the image: {path} is not a folder there"
                 raise StartFailed(reason, cause="image")
             member.name = str(path).lstrip("/")
-            found.append(member)
-    return found
+            members.append(member)
+    return members
 
 
 def _stat(engine: Engine, container: str, path: Path) -> tarfile.TarInfo | None:
@@ -107,7 +107,7 @@ def _stat(engine: Engine, container: str, path: Path) -> tarfile.TarInfo | None:
         return archive.next()
 
 
-def lay(source: Path, target: Path, prefix: str, above: list[tarfile.TarInfo]) -> None:
+def write_layer(source: Path, target: Path, prefix: str, above: list[tarfile.TarInfo]) -> None:
     """A bundle's tar as a layer: its names below the prefix."""
     below = prefix.lstrip("/")
     with tarfile.open(source) as read, tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as out:
@@ -123,10 +123,10 @@ def lay(source: Path, target: Path, prefix: str, above: list[tarfile.TarInfo]) -
 
 
 def config(about: dict[str, Any], past: list[dict[str, Any]], digest: str, bundle: Bundle) -> dict[str, Any]:
-    """The new image's configuration: the base's in every field, a layer and a line of history more."""
+    """The new image's configuration: the base's, with one more layer and one more line of history."""
     kept = about.get("Config") or {}
     labels = {**(kept.get("Labels") or {}), **labels_of(bundle, str(about["Id"]))}
-    made: dict[str, Any] = {
+    document: dict[str, Any] = {
         "architecture": about["Architecture"],
         "os": about.get("Os") or "linux",
         "created": about.get("Created"),
@@ -143,13 +143,13 @@ def config(about: dict[str, Any], past: list[dict[str, Any]], digest: str, bundl
             },
         ],
     }
-    return {name: value for name, value in made.items() if value is not None}
+    return {name: value for name, value in document.items() if value is not None}
 
 
 def history(past: list[dict[str, Any]], layers: int) -> list[dict[str, Any]]:
-    """The history API's lines, newest first, as a configuration has them. It does not say which made a layer.
+    """The history API's lines (newest first) as a configuration has them. The API does not say which added a layer.
 
-    A size above zero means one; where that is not enough, so do the first of those that could have made one.
+    Lines with a size did; if that is not enough, so did the first of those that could have.
     """
     lines = list(reversed(past))
     full = [number for number, line in enumerate(lines) if line.get("Size")]
@@ -158,17 +158,17 @@ def history(past: list[dict[str, Any]], layers: int) -> list[dict[str, Any]]:
     if len(full) != layers:
         # An engine refuses a history that names more layers than there are.
         full = full[:layers]
-    told = []
+    entries = []
     for number, line in enumerate(lines):
-        one: dict[str, Any] = {"created_by": line.get("CreatedBy") or ""}
+        entry: dict[str, Any] = {"created_by": line.get("CreatedBy") or ""}
         if (line.get("Created") or 0) > 0:
-            one["created"] = datetime.fromtimestamp(line["Created"]).astimezone().isoformat()
+            entry["created"] = datetime.fromtimestamp(line["Created"]).astimezone().isoformat()
         if line.get("Comment"):
-            one["comment"] = line["Comment"]
+            entry["comment"] = line["Comment"]
         if number not in full:
-            one["empty_layer"] = True
-        told.append(one)
-    return told
+            entry["empty_layer"] = True
+        entries.append(entry)
+    return entries
 
 
 def _idle(command: str) -> bool:
@@ -185,7 +185,7 @@ def _load(engine: Engine, about: dict[str, Any], base_layers: list[str], layer: 
 
 
 def _archive(small: dict[str, bytes], layer: Path) -> Iterator[bytes]:
-    """A tar of these and the layer, in pieces: nothing is copied first."""
+    """A tar of these files and the layer, in pieces: nothing is copied first."""
     for name, data in small.items():
         member = tarfile.TarInfo(name)
         member.size = len(data)

@@ -1,4 +1,4 @@
-"""What no manifest uses any more: bundles in the cache, volumes and injected images on the engine."""
+"""Removes what no manifest uses any more: bundles in the cache, volumes and injected images on the engine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from taskgate.harness.tasks.task import Task
 
 
 def used(engine: Engine, store: Store, tasks: list[Task]) -> set[str]:
-    """The names of the bundles that these tasks use. Nothing is built: what is not there is not used."""
+    """The names of the bundles that these tasks use. Nothing is built: a bundle that does not exist is not used."""
     names = set()
     for runtime, platform in {(task.runtime, task.platform) for task in tasks if task.runtime}:
         assert runtime is not None
@@ -21,18 +21,18 @@ def used(engine: Engine, store: Store, tasks: list[Task]) -> set[str]:
 
 
 def prune(engine: Engine, store: Store, tasks: list[Task], *, dry: bool = False) -> list[str]:
-    """Remove what is not used, and say what that was. What a container still uses stays. Raises InfraError."""
+    """Remove what is not used; returns what that was. What a container still uses stays. Raises InfraError."""
     keep = used(engine, store, tasks)
-    said = []
+    removed = []
     for name, bundle in injected.images(engine).items():
         if bundle not in keep and (dry or engine.remove_image(name)):
-            said.append(f"image {name}")
+            removed.append(f"image {name}")
     for name in volume.volumes(engine):
         if name.removeprefix("taskgate-runtime-") not in keep and (dry or engine.remove_volume(name)):
-            said.append(f"volume {name}")
+            removed.append(f"volume {name}")
     for bundle_kept in store.all():
         if bundle_kept.name not in keep:
             if not dry:
                 store.remove(bundle_kept)
-            said.append(f"bundle {bundle_kept.name} ({bundle_kept.size >> 20} MiB)")
-    return said
+            removed.append(f"bundle {bundle_kept.name} ({bundle_kept.size >> 20} MiB)")
+    return removed

@@ -1,4 +1,4 @@
-"""The gate at build time: every program and library of a bundle is started in an empty root, its loader watched."""
+"""The test of a new bundle: every program and library is started in an empty root, its loader watched."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _run(engine: Engine, bundle: Bundle) -> str:
 
 
 def check(output: str, prefix: str) -> None:
-    """Read what the loader said. Raises BundleError."""
+    """Read the loader's debug output. Raises BundleError."""
     outside = {
         path
         for path in re.findall(r"(?:trying file=|calling init: )(\S+)", output)
@@ -89,7 +89,7 @@ def check(output: str, prefix: str) -> None:
     if missing:
         raise BundleError(f"the bundle lacks what it needs: {'; '.join(missing[:10])}")
     if output.count("calling init: ") < 10:
-        raise BundleError("the loader said nothing of what it loaded: the proof is void")
+        raise BundleError("the loader printed nothing about what it loaded: nothing is proven")
 
 
 def _below(path: str, prefix: str) -> bool:

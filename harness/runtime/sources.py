@@ -1,4 +1,4 @@
-"""From the manifest's `runtime` to a bundle: built, taken out of an image, a folder or a tar; made once and kept."""
+"""From the manifest's `runtime` to a bundle: built, taken from an image, a folder or a tar; built once and kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from taskgate.harness.tasks.task import Task
 
 
 def resolve(engine: Engine, store: Store, runtime: Runtime, platform: str, *, refresh: bool = False) -> Bundle:
-    """The bundle for images of `platform`; made now if it isn't in the store, or if `refresh` asks for a new look.
+    """The bundle for images of `platform`; built now if it isn't in the store, or if `refresh`.
 
     Raises UsageError for what the manifest has wrong, else BundleError or InfraError.
     """
@@ -49,7 +49,7 @@ def prepare(connect: Callable[[], Engine], tasks: Iterable[Task]) -> None:
 
 
 def known(engine: Engine, store: Store, runtime: Runtime, platform: str) -> Bundle | None:
-    """The bundle if it was made before."""
+    """The bundle if it was built before."""
     return store.find(_key(engine, runtime, platform))
 
 
@@ -77,7 +77,7 @@ def _present(runtime: Runtime, platform: str) -> Bundle:
 
 
 def _key(engine: Engine, runtime: Runtime, platform: str) -> str:
-    """What the bundle is made from, as far as that is cheap to know."""
+    """A key for what the bundle is built from, as far as that is cheap to know."""
     if runtime.from_image:
         return bundle.key("image", _image(engine, runtime.from_image, platform), runtime.path)
     if runtime.tar:
@@ -94,14 +94,14 @@ def _seen(name: str, field: str) -> list[tuple[str, str, bool]]:
     path = Path(name)
     if not (files.is_file(path) or files.is_folder(path)):
         raise UsageError(f"there is no {path}", field=f"runtime.{field}")
-    found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() or p.is_symlink())
+    entries = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() or p.is_symlink())
     return [
         (
             str(file.relative_to(path)),
             str(file.readlink()) if file.is_symlink() else bundle.sha256(file),
             bool(file.lstat().st_mode & 0o100),
         )
-        for file in found
+        for file in entries
         if "__pycache__" not in file.parts and ".git" not in file.parts
     ]
 
@@ -154,7 +154,7 @@ def _keep(store: Store, key: str, tar: Path, *, digest: str, runtime: Runtime, p
     def program(name: str) -> str | None:
         return f"{prefix}/bin/{name}" if f"bin/{name}" in names else None
 
-    made = Bundle(
+    kept = Bundle(
         digest=digest,
         prefix=prefix,
         platform="/".join(platform.split("/")[:2]),
@@ -162,5 +162,5 @@ def _keep(store: Store, key: str, tar: Path, *, digest: str, runtime: Runtime, p
         python=program("python3"),
         git=program("git"),
     )
-    store.add(key, made, tar)
-    return made
+    store.add(key, kept, tar)
+    return kept

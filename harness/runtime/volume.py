@@ -1,4 +1,4 @@
-"""Mode `mount`: one volume a bundle, filled once, mounted read-only into every container."""
+"""Mode `mount`: one volume for each bundle, filled once, mounted read-only into every container."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def ensure(engine: Engine, bundle: Bundle, store: Store) -> None:
 
 
 def fill(engine: Engine, bundle: Bundle, tar: io.BufferedReader) -> None:
-    """Fill it unless it is whole already: the mark in it is written last."""
+    """Fill it unless it is complete already: its mark is written last."""
     name, labels = name_of(bundle), {LABEL: bundle.digest}
     image = ensure_empty_image(engine, architecture_of(engine.platform))
     if LABEL not in engine.create_volume(name, labels) and engine.remove_volume(name):
-        # Where ours was removed, a container's start made an empty one without a label.
+        # After ours was removed, the start of a container created an empty one without a label.
         engine.create_volume(name, labels)
     binds = [f"{name}:{bundle.prefix}:nocopy"]
     with engine.temporary_container(image, seconds=600, binds=binds) as container:

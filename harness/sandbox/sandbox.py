@@ -93,8 +93,8 @@ class Sandbox:
         try:
             if self._registry_lookup is None or self.task.pull == "never":
                 return self._fetch(self.task)
-            if self.task.pull == "missing" and (found := self._engine.local(self.task.image)):
-                return found
+            if self.task.pull == "missing" and (image := self._engine.local(self.task.image)):
+                return image
             self.pulled = False
             return self._registry_lookup.image(self.task.request)
         except ImageNotFound as error:
@@ -110,8 +110,8 @@ class Sandbox:
     @property
     def found_image(self) -> Image | None:
         """The image, if it was looked for and found."""
-        found = vars(self).get("_found")
-        return found if isinstance(found, Image) else None
+        image = vars(self).get("_found")
+        return image if isinstance(image, Image) else None
 
     @property
     def container_id(self) -> str | None:
@@ -309,8 +309,7 @@ class Sandbox:
         return environment.of_agent(self.image, self.task, self.runtime)
 
     def prove_isolation(self) -> None:
-        """See from inside that no network can be reached. Raises IsolationError where one can, or where that can't
-        be told."""
+        """Prove from inside that no network is reached. Raises IsolationError if one is, or if there is no proof."""
         self.start()
         assert self._container is not None
         if self._prover is None:

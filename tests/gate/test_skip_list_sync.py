@@ -12,7 +12,7 @@ import pytest
 from taskgate.checks import _registry as registry
 from taskgate.checks._registry import ORDER
 from taskgate.harness.gate import skip_list_sync
-from taskgate.harness.gate.skip_entry import Entry, Sound
+from taskgate.harness.gate.skip_entry import Clearance, Entry
 from taskgate.harness.gate.skip_list import open_skip_list
 from taskgate.harness.gate.tally import Tally
 from taskgate.harness.gate.verdict import Outcome, Record, Verdict, finding
@@ -88,16 +88,16 @@ def test_only_the_entry_that_is_outdated_goes(where: str) -> None:
     skips = open_skip_list(where)
     seen, other = entry("x"), entry("x", digest="sha256:2", last=NEW)
     for now, sound, goes in (
-        (seen, Sound("x", "sha256:3", frozenset(ORDER), seen), True),
-        (other, Sound("x", "sha256:3", frozenset(ORDER), seen), False),
-        (other, Sound("x", "sha256:2", frozenset(ORDER), seen), True),
-        (other, Sound("x", "sha256:2", frozenset(ORDER)), True),
-        (other, Sound("x", None, frozenset(ORDER)), False),
-        (seen, Sound("x", "sha256:1", frozenset(["tmp"]), seen), False),
-        (entry("x", None), Sound("x", "sha256:1", frozenset(ORDER)), True),
-        (entry("x", "injection"), Sound("x", "sha256:1", frozenset(ORDER)), True),
-        (Entry("x", reason="a half"), Sound("x", None, frozenset(), Entry("x", reason="a half")), True),
-        (Entry("x", reason="a half"), Sound("x", None, frozenset(), Entry("x", reason="another")), False),
+        (seen, Clearance("x", "sha256:3", frozenset(ORDER), seen), True),
+        (other, Clearance("x", "sha256:3", frozenset(ORDER), seen), False),
+        (other, Clearance("x", "sha256:2", frozenset(ORDER), seen), True),
+        (other, Clearance("x", "sha256:2", frozenset(ORDER)), True),
+        (other, Clearance("x", None, frozenset(ORDER)), False),
+        (seen, Clearance("x", "sha256:1", frozenset(["tmp"]), seen), False),
+        (entry("x", None), Clearance("x", "sha256:1", frozenset(ORDER)), True),
+        (entry("x", "injection"), Clearance("x", "sha256:1", frozenset(ORDER)), True),
+        (Entry("x", reason="a half"), Clearance("x", None, frozenset(), Entry("x", reason="a half")), True),
+        (Entry("x", reason="a half"), Clearance("x", None, frozenset(), Entry("x", reason="another")), False),
     ):
         skips.update([], ["x"])
         skips.update([now], [])
@@ -124,7 +124,7 @@ def test_only_what_is_news_is_added(where: str) -> None:
 MEANWHILE = """
 import os
 from taskgate.checks import check
-from taskgate.harness.gate.skip_entry import Entry, Sound
+from taskgate.harness.gate.skip_entry import Clearance, Entry
 from taskgate.harness.gate.skip_list import open_skip_list
 
 @check()
@@ -212,3 +212,11 @@ def test_the_newer_of_two_reasons_for_the_same_image_stays(where: str) -> None:
     assert {task_id: one.check for task_id, one in skips.read().items()} == {
         "same": "tmp", "other": "git_repo", "old": "git_repo",
     }  # fmt: skip
+
+
+def test_a_full_run_is_one_of_all_checks_that_taskgate_brings() -> None:
+    """Whatever order reports list them in, and whatever checks of a user's own were loaded."""
+    assert registry.packaged() == set(ORDER)
+    few = sorted(registry.packaged())[1:]
+    assert skip_list_sync.cleared(healthy("a", few), None) is None
+    assert skip_list_sync.cleared(healthy("a", [*registry.packaged(), "own"]), None) is not None
