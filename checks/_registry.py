@@ -195,6 +195,8 @@ ORDER = [
     "home",
     "disk",
     "environment",
+    "services",
+    "healthcheck",
     "git_available",
     "git_repo",
     "git_commit",

@@ -14,11 +14,15 @@ git rev-list --count "$base..HEAD" && git rev-list --count "HEAD..$base"
 
 @check(after="git_repo")
 def git_commit(sandbox: Sandbox) -> Iterator[str]:
-    """HEAD is the manifest's base_commit, or up to `setup_commits` commits ahead of it.
+    """HEAD is the manifest's base_commit, or up to `setup_commits` commits ahead of it; `checkout` succeeds.
 
     `RUN git checkout BASE_COMMIT` in the Dockerfile, or correct `base_commit` or `setup_commits` in the manifest.
     """
     wanted, allowed = sandbox.task.base_commit, sandbox.task.setup_commits
+    sandbox.start()
+    if sandbox.preparation_problem:
+        yield sandbox.preparation_problem
+        return
     if wanted is None or sandbox.task.repo_path is None:
         yield Skip("the manifest names no base_commit")
         return

@@ -98,6 +98,10 @@ class RegistryError(InfraError):
     """The registry refused or failed: 401, 403, 429, 5xx, a broken transfer."""
 
 
+class RegistryRefused(RegistryError):
+    """The registry answered, and answers no: 401, 403, 405 and the like."""
+
+
 class Unresolved(RegistryError):
     """The engine was told that there is no such image, and doesn't tell whether the registry itself said so."""
 

@@ -59,7 +59,7 @@ def run(given: argparse.Namespace) -> int:
         )
     skip_list.update(_entries(tasks, results), [])
     target = Path(given.out) / "manifest.yaml"
-    write(manifest_dump.dump(rewritten(tasks, results)), str(target))
+    write(manifest_dump.dump(rewritten(tasks, results, pushed=given.push)), str(target))
     counts = Counter(result.outcome for result in results)
     print(f"{len(results)} images: {', '.join(f'{number} {name}' for name, number in counts.items())}")
     print(f"manifest:  {target}")

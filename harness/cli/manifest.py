@@ -15,12 +15,12 @@ from taskgate.harness.tasks.importers.importer import all_importers
 def add(commands: Any) -> None:
     parser = commands.add_parser("manifest", help="write a task set, a registry or an engine's images as a manifest")
     parser.add_argument("source", metavar="SOURCE", nargs="?", help="a file, a folder, registry://… or engine://…")
-    parser.add_argument("-o", "--output", metavar="FILE", help="the manifest; without it, it is printed")
-    parser.add_argument("--format", metavar="NAME", help="what SOURCE is, where that can't be seen")
+    parser.add_argument("-o", "--output", metavar="FILE", help="the manifest; without it, or with -, it is printed")
+    parser.add_argument("--format", metavar="NAME", help="the format of SOURCE, if it can't be detected")
     parser.add_argument(
         "--defaults", metavar="FILE", help="a mapping as the manifest's `defaults`, for what SOURCE lacks"
     )
-    parser.add_argument("--formats", action="store_true", help="say which formats there are")
+    parser.add_argument("--formats", action="store_true", help="list the formats")
     parser.set_defaults(run=run)
 
 
@@ -37,8 +37,8 @@ def run(given: argparse.Namespace) -> int:
 
 
 def write(text: str, output: str | None) -> None:
-    """To the file, or to stdout. Raises InfraError, NoSpace."""
-    if output is None:
+    """To the file, or to standard output where it is `-` or None. Raises InfraError, NoSpace."""
+    if output in (None, "-"):
         sys.stdout.write(text)
         return
     try:

@@ -110,6 +110,11 @@ class Containers(Connection):
             output = self.api.logs(container, tail=last_lines or "all").decode("utf-8", "replace")
         return int(status), output
 
+    def output(self, container: str, *, last_lines: int) -> str:
+        """The last lines that it printed, running or not."""
+        with classification.translated("reading what a container printed"):
+            return str(self.api.logs(container, tail=last_lines).decode("utf-8", "replace"))
+
     def published_port(self, container: str, inner: int) -> int | None:
         """The host's port that `inner` is published on; None where the engine published none."""
         with classification.translated("asking for a published port"):

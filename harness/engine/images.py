@@ -200,6 +200,7 @@ class Images(Connection):
         args: Mapping[str, str] | None = None,
         target: str | None = None,
         network: str | None = None,
+        platform: str | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Build from a tar; yields the engine's events (`stream`, `status`, `error`). Raises EngineTimeout where
         nothing comes for `silence` seconds."""
@@ -207,6 +208,7 @@ class Images(Connection):
             yield from self.api.build(
                 fileobj=context, custom_context=True, dockerfile=dockerfile, buildargs=dict(args) if args else None,
                 target=target, tag=tag, rm=True, forcerm=True, decode=True, timeout=silence, network_mode=network,
+                platform=platform,
             )  # fmt: skip
 
     def push(self, tag: str) -> None:

@@ -185,8 +185,11 @@ class Injection:
         yield self._local.engine
 
 
-def rewritten(tasks: list[Task], results: list[Injected]) -> list[Task]:
-    """The tasks with their new images; without those whose image got none. Others stay as they are."""
+def rewritten(tasks: list[Task], results: list[Injected], *, pushed: bool = False) -> list[Task]:
+    """The tasks with their new images; without those whose image got none. Others stay as they are.
+
+    What was not `pushed` no registry has: it is not pulled again.
+    """
     new = {result.key: result for result in results if result.tag}
     changed = []
     for task in tasks:
@@ -194,7 +197,9 @@ def rewritten(tasks: list[Task], results: list[Injected]) -> list[Task]:
             changed.append(task)
         elif result := new.get(key_of(task)):
             assert result.tag
-            changed.append(replace(task, image=result.tag, runtime=Runtime(mode="present", path=result.path)))
+            pull = "missing" if task.pull == "always" and not pushed else task.pull
+            runtime = Runtime(mode="present", path=result.path)
+            changed.append(replace(task, image=result.tag, runtime=runtime, pull=pull))
     return changed
 
 

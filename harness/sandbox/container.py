@@ -11,7 +11,9 @@ from taskgate.harness.base.errors import EngineTimeout, InfraError, StartFailed
 from taskgate.harness.engine import archive_api, classification, ownership
 from taskgate.harness.engine.client import Engine, Image
 from taskgate.harness.runtime.delivery import Delivery
+from taskgate.harness.sandbox import devices, preparation
 from taskgate.harness.sandbox.progress import Activity
+from taskgate.harness.sandbox.services import Services
 from taskgate.harness.sandbox.shell import Result, Shell, ShellDied, ShellStuck
 from taskgate.harness.tasks.task import Task
 
@@ -74,7 +76,10 @@ class Container:
         env = {**image.env, **task.env}
         self._sizes = {name: len(f"{name}={value}".encode("utf-8", "surrogateescape")) for name, value in env.items()}
         self._slow: tuple[float, Callable[[], None]] | None = None
-        self.id = engine.create_container(
+        self._task, self._session, self._seconds = task, session, seconds
+        self._services: Services | None = None
+        create = devices.ruling_out_host(task, engine.create_container)
+        self.id = create(
             delivery.image(image) if delivery else image.digest,
             shell,
             labels={**ownership.labels(session, seconds), **(labels or {})},
@@ -88,7 +93,7 @@ class Container:
             mem_limit=task.limits.memory,
             nano_cpus=round(task.limits.cpus * 1e9) if task.limits.cpus else None,
             pids_limit=task.limits.pids,
-            security_opt=["no-new-privileges"] if task.privileges == "no-new" else None,
+            **devices.host_config(task),
         )
 
     def start(self) -> None:
@@ -103,6 +108,7 @@ class Container:
             self._engine.start_container(self.id)
         except InfraError as error:
             if answer := classification.answer_of(error):
+                devices.rule_out_host(self._task, answer.text)
                 if TOO_LONG.search(answer.text):
                     raise self._too_long(answer.text) from error
                 raise self._explained(classification.of_start(answer.text)) from error
@@ -122,6 +128,20 @@ class Container:
                 output=str(stuck),
                 needs_confirmation=True,
             ) from stuck
+
+    def start_services(self, check: Callable[[], object] = lambda: None) -> None:
+        """Start what the task has beside it, once, and wait until it is healthy. `check` is called while it waits.
+
+        Raises ServiceFailed, PlatformUnavailable, InfraError.
+        """
+        if self._services is None and self._task.services:
+            self._services = Services(self._engine, self.id, self._task, self._session, seconds=self._seconds)
+            self._services.start(check=check)
+
+    def prepare(self, image: Image, git: str = "git") -> None:
+        """Bring it into the state in which the task starts. Raises StartFailed, InfraError."""
+        if problem := preparation.prepare(self._engine, self, self._task, image, git):
+            raise StartFailed(problem, cause="preparation")
 
     def call_when_slow(self, at: float, call: Callable[[], None]) -> None:
         """Call `call` once if an answer of its shell is still awaited at `at` (`time.monotonic`)."""
@@ -203,6 +223,10 @@ class Container:
         if self._shell:
             with contextlib.suppress(OSError):
                 self._shell.close()
+        if self._services:
+            # What stays is the next run's to remove, as the container itself would be.
+            with contextlib.suppress(InfraError):
+                self._services.close()
         self._engine.remove(self.id)
 
     def _stop_processes(self) -> None:
@@ -280,6 +304,8 @@ def open_container(
             if prepare:
                 prepare(container)
             container.start()
+            container.prepare(image, delivery.bundle.program("git", container.exists) if delivery else "git")
+            container.start_services()
             return container
         except BaseException as error:
             with contextlib.suppress(InfraError):

@@ -86,7 +86,8 @@ class Pauses:
 
     def _shares(self, task: Task) -> bool:
         """Can it share one? A server agent needs its port, which a closed connection of another may hold."""
-        if task.network in ("none", "host") or ":" in task.network or task.network in self._refused:
+        # A container in another's network namespace has no host names of its own.
+        if task.services or task.network in ("none", "host") or ":" in task.network or task.network in self._refused:
             return False
         return not (task.agent and task.agent.server) and _architecture(self._engine) in CODE
 

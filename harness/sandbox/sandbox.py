@@ -76,6 +76,7 @@ class Sandbox:
         self.last: Result | None = None
         self.runtime = delivery.bundle if delivery else None
         self.shell_trouble: str | None = None
+        self.preparation_problem: str | None = None
         self.needs_confirmation = False
         self.started = False
         self._engine, self._session, self._checks, self._delivery = engine, session, checks, delivery
@@ -177,6 +178,9 @@ class Sandbox:
             )
             self._watch()
             container.start()
+            self.preparation_problem = preparation.prepare(
+                self._engine, container, self.task, self.image, self._program(container, "git")
+            )
         except StartFailed as error:
             self.needs_confirmation = self.needs_confirmation or error.needs_confirmation
             raise
@@ -289,7 +293,12 @@ class Sandbox:
 
     def program(self, name: str) -> str:
         """Where a program of the agent's is: the runtime's, where it has one of that name, else as the image has it."""
-        return self.runtime.program(name, self.exists) if self.runtime else name
+        self.start()
+        assert self._container is not None
+        return self._program(self._container, name)
+
+    def _program(self, container: Container, name: str) -> str:
+        return self.runtime.program(name, container.exists) if self.runtime else name
 
     def rule_out_host(self, what: str, result: Result | None) -> None:
         """Before a failure is held against the image: is it the host's doing? Raises InfraError then."""
@@ -307,6 +316,17 @@ class Sandbox:
     def agent_environment(self) -> dict[str, str]:
         """What the agent's processes find beside the image's and the task's variables."""
         return environment.of_agent(self.image, self.task, self.runtime)
+
+    def start_services(self) -> None:
+        """Start what the task has beside its container, and wait until it is healthy. Raises ServiceFailed,
+        PlatformUnavailable, InfraError."""
+        self.start()
+        assert self._container is not None
+        try:
+            self._container.start_services()
+        except ServiceFailed as error:
+            self.needs_confirmation = self.needs_confirmation or error.needs_confirmation
+            raise
 
     def prove_isolation(self) -> None:
         """Prove from inside that no network is reached. Raises IsolationError if one is, or if there is no proof."""

@@ -21,15 +21,20 @@ from taskgate.harness.base.names import folder_name
 from taskgate.harness.engine import build_context as contexts
 from taskgate.harness.engine import classification
 from taskgate.harness.engine.client import Engine
-from taskgate.harness.tasks import dockerignore
+from taskgate.harness.tasks import buildkit, dockerignore
 from taskgate.harness.tasks.importers.importer import Build, Row
 
 SILENCE_SECONDS = 1800
+PLATFORM = "linux/amd64"
 LOG_BYTES = 64 << 20
 REGISTRY_TROUBLE = re.compile(
     r"\b429\b|too ?many requests|\b50[0234]\b|timeout|timed out|connection re(?:set|fused)|no such host|TLS handshake",
     re.I,
 )
+
+
+# Which image of which task: the number of its row, and the name of the service (None: the task's own).
+Key = tuple[int, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +52,13 @@ class Builder:
     def __init__(self, connect: Callable[[], Engine], out: Path) -> None:
         self._connect, self._out = connect, out
 
-    def run(self, rows: Mapping[int, Row], *, jobs: int) -> Iterator[tuple[int, Built]]:
+    def run(self, rows: Mapping[Key, Row], *, jobs: int) -> Iterator[tuple[Key, Built]]:
         """The results as they come. Raises InfraError where no engine answers at the start."""
         self._connect().close()
-        waiting: queue.SimpleQueue[tuple[int, Row]] = queue.SimpleQueue()
+        waiting: queue.SimpleQueue[tuple[Key, Row]] = queue.SimpleQueue()
         for item in rows.items():
             waiting.put(item)
-        done: queue.SimpleQueue[tuple[int, Built] | None] = queue.SimpleQueue()
+        done: queue.SimpleQueue[tuple[Key, Built] | None] = queue.SimpleQueue()
         threads = [
             threading.Thread(target=self._work, args=(waiting, done), daemon=True) for _ in range(min(jobs, len(rows)))
         ]
@@ -71,7 +76,7 @@ class Builder:
                 yield told
 
     def _work(
-        self, waiting: queue.SimpleQueue[tuple[int, Row]], done: queue.SimpleQueue[tuple[int, Built] | None]
+        self, waiting: queue.SimpleQueue[tuple[Key, Row]], done: queue.SimpleQueue[tuple[Key, Built] | None]
     ) -> None:
         engine: Engine | None = None
         try:
@@ -112,10 +117,17 @@ class Builder:
             raise files.trouble(log, error) from error
 
     def _built(self, engine: Engine, tag: str, build: Build, sent: list[str], log: _Log) -> Built:
+        if (needed := buildkit.needed_by(build)) and not buildkit.available():
+            reason = f"the Dockerfile has {needed}, which needs BuildKit: install docker's buildx plugin"
+            return Built("infra", tag, reason)
         try:
             with tempfile.TemporaryFile() as context:
                 packed: Any = contexts.create_archive(str(build.context.absolute()), sent, fileobj=context)
                 packed.seek(0)
+                if buildkit.available():
+                    argv = buildkit.command(engine.url, tag, build)
+                    last = buildkit.run(argv, packed, log.add, silence=SILENCE_SECONDS)
+                    return Built("built", tag) if last is None else _failure(tag, last)
                 events = engine.build_image(
                     packed,
                     tag,
@@ -123,6 +135,7 @@ class Builder:
                     dockerfile=build.dockerfile,
                     args=build.args,
                     target=build.target,
+                    platform=build.platform,
                 )
                 for event in events:
                     log.add(str(event.get("stream") or event.get("status") or event.get("error") or ""))
@@ -140,7 +153,8 @@ class Builder:
 def tag_of(task_id: str, build: Build) -> str:
     """`taskgate-build/ID:HASH`: the same content has the same name. Raises OSError."""
     total = hashlib.sha256()
-    total.update(json.dumps([build.dockerfile, sorted(build.args.items()), build.target]).encode())
+    how: list[Any] = [build.dockerfile, sorted(build.args.items()), build.target]
+    total.update(json.dumps([*how, *([build.platform] if build.platform not in (None, PLATFORM) else [])]).encode())
     for path in sorted(build.context.rglob("*")):
         about = path.lstat()
         head = f"{path.relative_to(build.context)} {stat.S_IFMT(about.st_mode):o} {about.st_mode & 0o111:o} ".encode(

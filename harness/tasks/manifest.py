@@ -50,6 +50,16 @@ def from_rows(rows: Iterable[Row], *, defaults: Path | None = None, checks: froz
     return builder.result()
 
 
+def ignores_unsupported(path: Path) -> bool:
+    """Does this file of defaults say so? What is wrong with the file is for `from_rows` to tell."""
+    try:
+        node = yaml_tree.parse_yaml(yaml_tree.read(path), str(path))
+    except ManifestError:
+        return False
+    value = node.value.get("ignore_unsupported") if isinstance(node.value, dict) else None
+    return value is not None and value.plain and value.value == "true"
+
+
 def load_agent(path: Path) -> Agent:
     """An agent from a file of its own: a mapping as the manifest's `agent`. Raises ManifestError."""
     node = yaml_tree.parse_yaml(yaml_tree.read(path), str(path))

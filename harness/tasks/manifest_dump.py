@@ -50,5 +50,5 @@ def _plain(value: Any) -> Any:
         defaults = defaults_of(type(value))
         return {name: _plain(inner) for name, inner in known.items() if inner != defaults.get(name, _MISSING)}
     if isinstance(value, tuple):
-        return list(value)
-    return dict(value) if isinstance(value, dict) else value
+        return [_plain(inner) for inner in value]
+    return {name: _plain(inner) for name, inner in value.items()} if isinstance(value, dict) else value

@@ -16,11 +16,11 @@ from taskgate.harness.tasks.task import Task
 
 VERSION = "1"
 # Fields that can't be defaults.
-TASK_ONLY = ("id", "image", "base_commit")
+TASK_ONLY = ("id", "image", "base_commit", "checkout")
 # A task's mapping adds to that of the defaults.
 MERGED = ("limits", "budget", "env", "checks", "require")
 # Mappings that many tasks have alike: each is kept once.
-SHARED = (*MERGED, "agent", "proof", "runtime")
+SHARED = (*MERGED, "agent", "proof", "runtime", "capabilities")
 
 
 @cache

@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from functools import partial
 from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field, WithJsonSchema
@@ -18,8 +17,10 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 from taskgate.harness.engine.image_request import ImageRequest
 from taskgate.harness.tasks import values
 from taskgate.harness.tasks.agent_spec import Agent, AgentField
+from taskgate.harness.tasks.agent_tools import McpServers
 from taskgate.harness.tasks.proof_spec import Proof, ProofField
 from taskgate.harness.tasks.runtime_spec import Runtime, RuntimeField
+from taskgate.harness.tasks.service_spec import Env, Healthcheck, Services
 from taskgate.harness.tasks.values import Form, Part
 
 __all__ = ["Agent", "Budget", "Limits", "Proof", "Require", "Runtime", "Task"]
@@ -29,7 +30,7 @@ LEVELS = ("fail", "warn", "off")
 # no-new: setuid programs such as sudo gain nothing; default: as the engine starts containers.
 PRIVILEGES = ("no-new", "default")
 # Fields that have no bearing on a verdict: how an agent spends its time, and the runtime, whose digest says more.
-UNJUDGED = ("id", "pull", "runtime", "budget", "submission", "proof")
+UNJUDGED = ("id", "pull", "runtime", "budget", "submission", "proof", "artifacts", "ignore_unsupported")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +75,21 @@ class Require:
     ] = ()
 
 
-Env = Annotated[
-    dict[
-        Annotated[str, Form(values.matching(values.VARIABLE, "name of an environment variable"))],
-        Annotated[str, Form(partial(values.text, empty=True))],
-    ],
-    WithJsonSchema(
-        {
-            "type": "object",
-            "additionalProperties": {"type": "string"},
-            "propertyNames": {"pattern": f"^{values.VARIABLE.pattern}$"},
-        }
-    ),
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """Capabilities of Linux that a container has beyond, or without, the engine's own set."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    add: Annotated[
+        tuple[values.Capability, ...], Field(description="Added to the engine's set.", examples=[["SYS_PTRACE"]])
+    ] = ()
+    drop: Annotated[tuple[values.Capability, ...], Field(description="Taken from it.", examples=[["NET_RAW"]])] = ()
+
+
+Ulimits = Annotated[
+    dict[Annotated[str, Form(values.matching(values.VARIABLE, "name of a limit"))], values.Ulimit],
+    Field(),
 ]
 Checks = Annotated[
     dict[
@@ -112,6 +116,8 @@ class Task:
     HEAD may be up to `setup_commits` commits ahead of `base_commit`. `python` is a version specifier, or the absolute
     path of the agent's interpreter. `shell` is an argv to which a command is added as one argument, as in
     `(bash, -lc)`: the agent runs through it. `privileges` is `no-new` or `default`, see PRIVILEGES.
+    `checkout` is a git reference. `gpus` is a number or `all`, `ulimits` maps names to `SOFT:HARD`, `tmpfs` lists
+    `PATH[:OPTIONS]`.
     """
 
     id: Annotated[
@@ -146,6 +152,13 @@ class Task:
             examples=[1],
         ),
     ] = 0
+    checkout: Annotated[
+        values.Ref | None,
+        Field(
+            description="A branch, tag or commit that is checked out in the container before anything else happens.",
+            examples=["task-branch"],
+        ),
+    ] = None
     platform: Annotated[
         values.Platform,
         Field(
@@ -228,6 +241,74 @@ class Task:
             examples=[{"seconds": 1800}],
         ),
     ] = Budget()
+    shm_size: Annotated[
+        values.Size | None, Field(description="Size of /dev/shm; null: the engine's own.", examples=["1g"])
+    ] = None
+    init: Annotated[values.Switch, Field(description="Run an init process that reaps orphans.", examples=[True])] = (
+        False
+    )
+    gpus: Annotated[
+        values.Gpus | None, Field(description="How many GPUs the container gets, or all.", examples=["all"])
+    ] = None
+    capabilities: Annotated[
+        Annotated[Capabilities, Part()],
+        Field(description="Capabilities of Linux.", examples=[{"add": ["SYS_PTRACE"]}]),
+    ] = Capabilities()
+    security_opt: Annotated[
+        tuple[values.Text, ...],
+        Field(description="Security options as the engine takes them.", examples=[["seccomp=unconfined"]]),
+    ] = ()
+    ulimits: Annotated[
+        Ulimits, Field(description="Limits of processes: a number, or SOFT:HARD.", examples=[{"nofile": "1024:4096"}])
+    ] = field(default_factory=dict)
+    tmpfs: Annotated[
+        tuple[values.Tmpfs, ...],
+        Field(description="Paths that are in memory, as PATH[:OPTIONS].", examples=[["/run:size=64m"]]),
+    ] = ()
+    services: Annotated[
+        Services,
+        Field(
+            description="Containers beside the task's, reachable under their names.",
+            examples=[{"redis": {"image": "redis:7"}}],
+        ),
+    ] = field(default_factory=dict)
+    healthcheck: Annotated[
+        Annotated[Healthcheck, Part()] | None,
+        Field(
+            description="A command that must succeed in the task's container before the agent starts.",
+            examples=[{"command": "test -e /ready"}],
+        ),
+    ] = None
+    upload: Annotated[
+        values.HostPath | None,
+        Field(
+            description="A folder of this host whose content is copied into the directory where the agent starts; "
+            "relative to the manifest.",
+            examples=["./environment"],
+        ),
+    ] = None
+    mcp_servers: Annotated[
+        McpServers,
+        Field(
+            description="Servers of the Model Context Protocol, for the agent.",
+            examples=[[{"name": "search", "url": "http://search:8080/sse"}]],
+        ),
+    ] = ()
+    skills_dir: Annotated[
+        values.AbsolutePath | None,
+        Field(description="A folder in the image with skills for the agent.", examples=["/skills"]),
+    ] = None
+    artifacts: Annotated[
+        tuple[values.Text, ...],
+        Field(description="Files and folders that a verifier looks at.", examples=[["/app/out"]]),
+    ] = ()
+    ignore_unsupported: Annotated[
+        values.Switch,
+        Field(
+            description="Take a task of another format without what taskgate does not support.",
+            examples=[True],
+        ),
+    ] = False
     submission: Annotated[
         values.Submission | None,
         Field(

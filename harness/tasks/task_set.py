@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from taskgate.harness.base.errors import UsageError
@@ -25,13 +26,13 @@ def load(
 
     Raises UsageError, also where images must be built first.
     """
-    found = read(text, format=format, base=base, checks=checks)
+    found = read(text, format=format, defaults=defaults, base=base, checks=checks)
     if isinstance(found, list):
         if defaults is not None:
             raise UsageError(OWN_DEFAULTS, file=text, field="defaults")
         return found
     source, rows = found
-    if waiting := [row for row in rows if row.build]:
+    if waiting := [row for row in rows if row.build or row.service_builds]:
         raise UsageError(
             f"{len(waiting)} of {len(rows)} tasks bring a Dockerfile and no image: "
             f"`taskgate build {text} -o manifest.yaml` builds them and writes the manifest to use",
@@ -41,11 +42,23 @@ def load(
 
 
 def read(
-    text: str, *, format: str | None = None, base: Path | None = None, checks: frozenset[str] | None = None
+    text: str,
+    *,
+    format: str | None = None,
+    defaults: str | None = None,
+    base: Path | None = None,
+    checks: frozenset[str] | None = None,
 ) -> list[Task] | tuple[Source, list[Row]]:
-    """A manifest's tasks, or the rows of another format that `match` lets through. Raises UsageError."""
+    """A manifest's tasks, or the rows of another format that `match` lets through. Raises UsageError.
+
+    `defaults`: a file; only whether it ignores what is not supported is read of it here.
+    """
     try:
-        return _read(text, format, base, checks)
+        source = _source(text, base)
+        where = defaults or source.options.get("defaults")
+        if where and manifest.ignores_unsupported((base or Path()) / where):
+            source = replace(source, options={**source.options, "ignore_unsupported": "true"})
+        return _read(source, format, checks)
     except OSError as error:
         # A name that is too long, a folder that this user may not enter. What importers ask servers for is not a file.
         if error.errno is None:
@@ -54,10 +67,7 @@ def read(
         raise UsageError(said, file=str(error.filename or text)[:1000]) from error
 
 
-def _read(
-    text: str, format: str | None, base: Path | None, checks: frozenset[str] | None
-) -> list[Task] | tuple[Source, list[Row]]:
-    source = _source(text, base)
+def _read(source: Source, format: str | None, checks: frozenset[str] | None) -> list[Task] | tuple[Source, list[Row]]:
     chosen = importer.choose(source, format)
     if chosen is None:
         _plausible(source)

@@ -41,6 +41,11 @@ URL_PATH = re.compile(r"/[A-Za-z0-9_.~!$&'()*+,;=:@%/?-]*", re.ASCII)
 NETWORK = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9]+(/[a-z0-9.]+)?")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+SERVICE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}", re.ASCII)
+VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*:/[^:]*(:ro|:rw)?", re.ASCII)
+REF = re.compile(r"(?!-)(?!.*(\.\.|@\{|//))[^\s~^:?*\[\\\x00-\x20\x7f]+(?<![./])")
+CAPABILITY = re.compile(r"(CAP_)?[A-Z_]+", re.ASCII)
+ULIMIT = re.compile(r"(-1|\d{1,18})(:(-1|\d{1,18}))?", re.ASCII)
 # Mounted over whatever the image has there.
 PREFIX = re.compile(r"(/[A-Za-z0-9_.+-]+){2,}")
 
@@ -112,6 +117,30 @@ class Part:
             inner["properties"][name] = nullable(known)
         inner.update(self.schema)
         return described
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped:
+    """A mapping from names to mappings, of which `check` sees the whole. `names`: the names' pattern."""
+
+    check: Callable[[Any], None]
+    names: re.Pattern[str]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def _checked(self, value: Any) -> Any:
+        self.check(value)
+        return value
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        known = handler(schema)
+        inner = known.get("additionalProperties") or next(iter(known["patternProperties"].values()))
+        return {
+            "type": "object",
+            "additionalProperties": inner,
+            "propertyNames": {"pattern": f"^{self.names.pattern}$"},
+        }
 
 
 def nullable(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -272,6 +301,27 @@ def argv(value: Any) -> tuple[str, ...]:
     return tuple(text(item) for item in value)
 
 
+def _gpus(value: Any) -> str:
+    """`all`, or how many."""
+    known = text(value)
+    if known != "all" and not re.fullmatch(r"[1-9]\d{0,3}", known, re.ASCII):
+        raise invalid("must be `all` or a whole number of 1 or more")
+    return known
+
+
+def _ulimit(value: Any) -> str:
+    """SOFT:HARD; of one number, both."""
+    if not ULIMIT.fullmatch(known := text(value)):
+        raise invalid("must be a number, or SOFT:HARD")
+    return known if ":" in known else f"{known}:{known}"
+
+
+def _period(value: Any) -> float:
+    if isinstance(value, Plain) and NUMBER.fullmatch(value) and float(value) == 0:
+        return 0.0
+    return _number("number of seconds", 86400)(value)
+
+
 def _submission(value: Any) -> str:
     known = text(value)
     if not _no_dots(known):
@@ -359,6 +409,32 @@ Cpus = Annotated[
     float, Form(_number("number of processors", 4096), {"type": "number", "exclusiveMinimum": 0, "maximum": 4096})
 ]
 Count = Annotated[int, Form(whole(), {"type": "integer", "minimum": 1})]
+Period = Annotated[float, Form(_period, {"type": "number", "minimum": 0, "maximum": 86400})]
+VOLUME_SCHEMA: Mapping[str, Any] = {"type": "string", "pattern": r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*:/[^:]*(:ro|:rw)?$"}
+Ref = Annotated[str, Form(matching(REF, "git reference"), TEXT)]
+Capability = Annotated[
+    str, Form(matching(CAPABILITY, "name of a capability"), {"type": "string", "pattern": f"^{CAPABILITY.pattern}$"})
+]
+Gpus = Annotated[
+    str,
+    Form(
+        _gpus,
+        {
+            "anyOf": [
+                {"const": "all"},
+                {"type": "integer", "minimum": 1, "maximum": 9999},
+                {"type": "string", "pattern": r"^[1-9]\d{0,3}$"},
+            ]
+        },
+    ),
+]
+Ulimit = Annotated[
+    str,
+    Form(
+        _ulimit, {"anyOf": [{"type": "integer", "minimum": -1}, {"type": "string", "pattern": f"^{ULIMIT.pattern}$"}]}
+    ),
+]
+Tmpfs = Annotated[str, Form(absolute, {"type": "string", "pattern": "^/"})]
 FewCommits = Annotated[int, Form(whole(0, 1000), {"type": "integer", "minimum": 0, "maximum": 1000})]
 Port = Annotated[int, Form(whole(most=65535), {"type": "integer", "minimum": 1, "maximum": 65535})]
 Size = Annotated[int, Form(size, SIZE)]

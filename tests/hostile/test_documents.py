@@ -134,7 +134,7 @@ def test_parquet_of_texts_that_are_none(tmp_path: Path) -> None:
 
     offsets, text = pyarrow.py_buffer(b"\0\0\0\0\2\0\0\0"), pyarrow.py_buffer(b"\xff\xfe")
     ids = pyarrow.Array.from_buffers(pyarrow.string(), 1, [None, offsets, text])
-    for made, said in ((ids, "is no Parquet, or is damaged"), (pyarrow.array([["a"]]), "instance_id: must be text")):
+    for made, said in ((ids, "is not Parquet, or is damaged"), (pyarrow.array([["a"]]), "instance_id: must be text")):
         pyarrow.parquet.write_table(pyarrow.table({"instance_id": made}), tmp_path / "r.parquet")
         status, told = _told(tmp_path, "r.parquet")
         assert status == 4 and said in told, told[-2000:]

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from taskgate.harness.base.errors import UsageError
 from taskgate.harness.tasks import manifest, manifest_dump, task_set
 from taskgate.harness.tasks.importers.importer import Source, all_importers
+from taskgate.harness.tasks.service_spec import Service
 from taskgate.harness.tasks.task import Limits, Task
 from tests.conftest import Gate
 from tests.running import TASKGATE
@@ -49,7 +50,7 @@ def test_programbench(packages: Path, tmp_path: Path) -> None:
     tasks = task_set.load(str(packages / "programbench"))
     assert len(tasks) == len({task.id for task in tasks}) == 200
     one = next(task for task in tasks if task.id == "ajeetdsouza__zoxide.67ca1bc")
-    assert one.image == "programbench/ajeetdsouza_1776_zoxide.67ca1bc:task_cleanroom"
+    assert one.image == "programbench/ajeetdsouza_1776_zoxide.67ca1bc:task_cleanroom_v6"
     assert (one.network, one.workdir, one.platform, one.repo_path) == ("none", "/workspace", "linux/amd64", None)
     assert one.submission == "submission.tar.gz"
     assert not [task for task in tasks if task.id.startswith("testorg__")]
@@ -89,7 +90,7 @@ network_mode = "MODE"
 cpus = 2
 memory_mb = 2048
 storage_mb = 10240
-env = {PLAIN = "x", FROM_HOST = "${API_KEY}"}
+env = {PLAIN = "x", FROM_HOST = "${API_KEY}", PRICE = "5$", DEFAULT = "${NO_SUCH:-d}"}
 [environment.healthcheck]
 command = "true"
 """
@@ -102,7 +103,11 @@ def test_harbor(tmp_path: Path, mode: str, network: str) -> None:
     (task,) = task_set.load(str(tmp_path / "set"))
     assert (task.id, task.image, task.network, task.user) == ("org/one", "demo/one:1", network, "1000")
     assert (task.limits.cpus, task.limits.memory, task.limits.disk) == (2, 2 << 30, 10 << 30)
-    assert task.env == {"PLAIN": "x"} and task.budget.seconds == 60.5 and task.workdir == "/app"
+    assert (
+        task.env == {"PLAIN": "x", "PRICE": "5$", "DEFAULT": "d"}
+        and task.budget.seconds == 60.5
+        and task.workdir == "/app"
+    )
     _round_trip([task], tmp_path)
     assert task_set.load(str(tmp_path / "set/one/task.toml")) == [task] == task_set.load(str(tmp_path / "set/one"))
 
@@ -144,7 +149,7 @@ ROWS: dict[str, tuple[dict[str, Any], tuple[str, str, str | None]]] = {
     ),
     "smith": (
         {"instance_id": "oauthlib__oauthlib.1fd52536.combine_file__09vlzwgc", "repo": "swesmith/oauthlib__oauthlib.1fd52536"},
-        ("jyangballin/swesmith.x86_64.oauthlib_1776_oauthlib.1fd52536:latest", "/testbed", None),
+        ("swebench/swesmith.x86_64.oauthlib_1776_oauthlib.1fd52536:latest", "/testbed", None),
     ),
     "smith-named": (
         {"instance_id": "a__b.123.bug__1", "repo": "swesmith/a__b.123", "image_name": "jyangballin/swesmith.x86_64.a_1776_b.123"},
@@ -253,27 +258,32 @@ def test_what_a_compose_file_says_is_judged_by(tmp_path: Path) -> None:
   db: {image: postgres}
 """
     _terminal(tmp_path / "set/one", service)
-    (task,) = task_set.load(str(tmp_path / "set"))
+    with pytest.raises(UsageError, match=r"services.client.privileged: privileged containers are not supported"):
+        task_set.load(str(tmp_path / "set"))
+    (task,) = task_set.load(f"{tmp_path / 'set'}?ignore_unsupported=true")
+    assert task.services == {"db": Service("postgres")}
     assert (task.user, task.network, dict(task.env)) == ("1234", "none", {"FOO": "bar", "PRICE": "$5", "EMPTY": ""})
     assert (task.limits.cpus, task.limits.memory, task.limits.pids) == (0.5, 512 << 20, 1024)
     mapping = "services: {client: {image: x, user: '${UID}', environment: {A: 1, B: '${C:-x}', D: }, cpus: 0, network_mode: host}}"
     _terminal(tmp_path / "other/one", mapping)
-    (task,) = task_set.load(str(tmp_path / "other"))
-    assert (task.user, task.network, dict(task.env), task.limits) == (None, "bridge", {"A": "1"}, Limits())
+    with pytest.raises(UsageError, match="network_mode host is not supported"):
+        task_set.load(str(tmp_path / "other"))
+    (task,) = task_set.load(f"{tmp_path / 'other'}?ignore_unsupported=true")
+    assert (task.user, task.network, dict(task.env), task.limits) == (None, "bridge", {"A": "1", "B": "x"}, Limits())
     # Harbor's own words come first; what either closes is closed.
     folder = tmp_path / "harbor/one"
     (folder / "environment").mkdir(parents=True)
     (folder / "environment/docker-compose.yaml").write_text(service.replace("client", "main"))
     (folder / "task.toml").write_text('[environment]\nmemory_mb = 64\nenv = {FOO = "own"}\n[agent]\nuser = "agent"\n')
-    (task,) = task_set.load(str(tmp_path / "harbor"))
+    (task,) = task_set.load(f"{tmp_path / 'harbor'}?ignore_unsupported=true")
     assert (task.user, task.network, task.env["FOO"], task.env["PRICE"]) == ("agent", "none", "own", "$5")
     assert (task.limits.cpus, task.limits.memory) == (0.5, 64 << 20)
     # Also beside an image that Harbor names itself, unless it is of other services alone.
     (folder / "task.toml").write_text('[environment]\ndocker_image = "own/image:1"\n')
-    (task,) = task_set.load(str(tmp_path / "harbor"))
+    (task,) = task_set.load(f"{tmp_path / 'harbor'}?ignore_unsupported=true")
     assert (task.image, task.user, task.network) == ("own/image:1", "1234", "none")
     (folder / "environment/docker-compose.yaml").write_text(service)
-    (task,) = task_set.load(str(tmp_path / "harbor"))
+    (task,) = task_set.load(f"{tmp_path / 'harbor'}?ignore_unsupported=true")
     assert (task.image, task.user, task.network) == ("own/image:1", None, "bridge")
 
 
@@ -290,14 +300,14 @@ def test_the_engine(client: Any, sound: str, gate: Gate) -> None:
     ("name", "text", "said"),
     [
         ("x.json", '[{"instance_id": 3}]', "x.json:1: instance_id: must be text"),
-        ("x.json", '{"instance_id": ', "is no JSON"),
-        ("x.jsonl", '{"instance_id": "a"}\n{"instance_id"\n', "x.jsonl:2: is no JSON"),
+        ("x.json", '{"instance_id": ', "is not JSON"),
+        ("x.jsonl", '{"instance_id": "a"}\n{"instance_id"\n', "x.jsonl:2: is not JSON"),
         ("x.json", '[{"instance_id": "a\\n"}]', "x.json:1: id: contains a control character"),
         ("x.json", '[{"instance_id": "../../x"}]', "x.json:1: id: must not contain"),
         ("x.json", '[{"instance_id": "a"}, {"instance_id": "a"}]', "duplicate id 'a', already used on line 1"),
         ("x.json", '[{"instance_id": "a", "base_commit": "HEAD"}]', "x.json:1: base_commit: must be a commit id"),
         ("x.json", '[{"instance_id": "a", "image": 5}]', "x.json:1: image: must be text"),
-        ("x.parquet", "PAR1 no", "is no Parquet, or is damaged"),
+        ("x.parquet", "PAR1 no", "is not Parquet, or is damaged"),
         ("t/task.toml", "[environment]\ndocker_image = 3", "t/task.toml: environment.docker_image: must be text"),
         ("t/task.toml", "[environment]\nnetwork_mode = 'some'", "environment.network_mode: must be one of"),
         (
@@ -306,7 +316,7 @@ def test_the_engine(client: Any, sound: str, gate: Gate) -> None:
             "environment.memory_mb: must be more than 0",
         ),
         ("t/task.toml", "environment = 1", "t/task.toml: environment: must be a table"),
-        ("t/task.toml", "[environment", "t/task.toml: is no TOML"),
+        ("t/task.toml", "[environment", "t/task.toml: is not TOML"),
         ("t/task.toml", "[environment]", "there is neither an image, nor a Dockerfile"),
         ("t/task.yaml", "repository: a/b\ncommit: ", "id"),
         ("t/task.yaml", "instruction: x", "there is neither an image, nor a Dockerfile"),
@@ -315,7 +325,7 @@ def test_the_engine(client: Any, sound: str, gate: Gate) -> None:
             "nothing of the kind",
             "x.txt: is no task set: expected a manifest (YAML or JSON Lines, with `tasks`), or",
         ),
-        ("t/x.txt", "nothing of the kind", "harbor: task.toml, folders with one, or dataset.toml"),
+        ("t/x.txt", "nothing of the kind", "harbor: task.toml, folders with one, dataset.toml, or registry.json"),
         ("x.yaml", "a: [", "x.yaml"),
     ],
 )
@@ -326,7 +336,7 @@ def test_damaged_files(tmp_path: Path, name: str, text: str, said: str) -> None:
     source = path.parent.parent if name.startswith("t/") else path
     if said == "id":
         # Whatever the folder is called is the id.
-        assert task_set.load(str(source))[0].image == "programbench/t:task_cleanroom"
+        assert task_set.load(str(source))[0].image == "programbench/t:task_cleanroom_v6"
         return
     with pytest.raises(UsageError) as caught:
         task_set.load(str(source))
@@ -345,7 +355,7 @@ def test_damaged_files(tmp_path: Path, name: str, text: str, said: str) -> None:
         ("services: {client: {build: [x]}}", "must be text or a mapping"),
         ("services: {client: {image: '${X}'}}", "names no image, and there is no Dockerfile"),
         ("services: {client: {image: x, user: [root]}}", "services.client.user: must be text or a number"),
-        ('services: {client: {image: x, user: "a\\tb"}}', "services.client.user: holds a control character"),
+        ('services: {client: {image: x, user: "a\\tb"}}', "services.client.user: contains a control character"),
         ("services: {client: {image: x, user: true}}", "services.client.user: must be text"),
         ("services: {client: {image: x, network_mode: {}}}", "services.client.network_mode: must be text"),
         ("services: {client: {image: x, cpus: many}}", "services.client.cpus: must be a number of processors"),
@@ -355,9 +365,9 @@ def test_damaged_files(tmp_path: Path, name: str, text: str, said: str) -> None:
         ("services: {client: {image: x, mem_limit: all}}", "services.client.mem_limit: must be a size"),
         ("services: {client: {image: x, environment: text}}", "services.client.environment: must be a mapping"),
         ("services: {client: {image: x, environment: [1]}}", "services.client.environment: must be a mapping"),
-        ("services: {client: {image: x, environment: {'A B': x}}}", "environment.A B: is no name"),
+        ("services: {client: {image: x, environment: {'A B': x}}}", "environment.A B: is not a valid name"),
         ("services: {client: {image: x, environment: {A: [x]}}}", "environment.A: must be text or a number"),
-        ('services: {client: {image: x, environment: {A: "a\\nb"}}}', "environment.A: holds a control character"),
+        ('services: {client: {image: x, environment: {A: "a\\nb"}}}', "environment.A: contains a control character"),
     ],
 )
 def test_compose_files_that_will_not_do(tmp_path: Path, compose: str, said: str) -> None:

@@ -19,7 +19,7 @@ import requests
 import urllib3
 
 from taskgate.harness.base import files
-from taskgate.harness.base.errors import ImageNotFound, RegistryError
+from taskgate.harness.base.errors import ImageNotFound, RegistryError, RegistryRefused
 from taskgate.harness.engine.registries import http_session
 from taskgate.harness.engine.registries.reference import HUB, Reference, base_url, is_loopback
 
@@ -176,7 +176,7 @@ class Client:
             if status == 404 and told_by_registry:
                 raise ImageNotFound(f"{self.registry} has no {path.partition('?')[0].removeprefix('/v2/')}")
             if status != 429 and status < 500:
-                raise RegistryError(f"{self.registry}: {said}")
+                raise RegistryRefused(f"{self.registry}: {said}")
             told = answer.headers.get("Retry-After") if status == 429 else None
             # To wait as it was asked to is no failure, for as long as a person would put up with it.
             tries += told is None or time.monotonic() - begun > PATIENCE_SECONDS
@@ -260,7 +260,7 @@ class Client:
         known = _credentials(self.registry)
         if kind.lower() == "basic":
             if known is None:
-                raise RegistryError(f"{self.registry} wants a login: run `docker login {self.registry}`")
+                raise RegistryRefused(f"{self.registry} wants a login: run `docker login {self.registry}`")
             with self._lock:
                 self._basic = known
             return

@@ -34,6 +34,11 @@ class Source:
     def path(self) -> Path:
         return Path(self.text)
 
+    @property
+    def ignores_unsupported(self) -> bool:
+        """Does the user take tasks without what taskgate can't carry over?"""
+        return self.options.get("ignore_unsupported") == "true"
+
     def fail(
         self, problem: str, *, file: Path | str | None = None, line: int | None = None, field: str | None = None
     ) -> UsageError:
@@ -54,16 +59,21 @@ class Build:
     dockerfile: str = "Dockerfile"
     args: Mapping[str, str] = field(default_factory=dict)
     target: str | None = None
+    platform: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A task: its fields as in a manifest, where they stand, and how its image is made if it brings none."""
+    """A task: its fields as in a manifest, where they come from, and how its image is built if it brings none.
+
+    `service_builds`: how the images of its services are built, by the services' names.
+    """
 
     fields: Mapping[str, Any]
     file: str
     line: int = 1
     build: Build | None = None
+    service_builds: Mapping[str, Build] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +88,7 @@ class Importer:
     options: tuple[str, ...] = ()
 
 
-COMMON = ("format", "match", "defaults")
+COMMON = ("format", "match", "defaults", "ignore_unsupported")
 
 
 def all_importers() -> dict[str, Importer]:
@@ -86,8 +96,8 @@ def all_importers() -> dict[str, Importer]:
     package = importlib.import_module("taskgate.harness.tasks.importers")
     found: list[Importer] = []
     for module in pkgutil.iter_modules(package.__path__):
-        made = importlib.import_module(f"{package.__name__}.{module.name}")
-        if isinstance(importer := getattr(made, "IMPORTER", None), Importer):
+        loaded = importlib.import_module(f"{package.__name__}.{module.name}")
+        if isinstance(importer := getattr(loaded, "IMPORTER", None), Importer):
             found.append(importer)
     for point in entry_points(group="taskgate.importers"):
         try:

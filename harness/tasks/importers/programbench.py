@@ -1,10 +1,11 @@
 """ProgramBench: a folder a task, with a task.yaml; images without a network, to be worked on in /workspace.
 
-Source: the package `programbench` 1.2.5, its constants.py and data/tasks.
+Source: the package `programbench` 1.2.5, constants.py, container.py, eval/eval.py and data/tasks.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +13,9 @@ from pathlib import Path
 from taskgate.harness.tasks import yaml_tree
 from taskgate.harness.tasks.importers.importer import Importer, Row, Source
 
-TAG = "task_cleanroom"
+# What 1.2.5 evaluates in by default (`--image-tag`).
+TAG = "task_cleanroom_v6"
+ORGANISATION_VARIABLE = "PROGRAMBENCH_DOCKER_ORG"
 ORGANISATION = "programbench"
 KEYS = {"repository", "commit"}
 # The package's own example, of which no image is published.
@@ -29,6 +32,7 @@ def recognises(source: Source) -> bool:
 def load(source: Source) -> Iterator[Row]:
     """The rows. Raises UsageError for a task.yaml that lacks what makes it one."""
     tag = source.options.get("tag", TAG)
+    organisation = source.options.get("org") or os.environ.get(ORGANISATION_VARIABLE, ORGANISATION)
     found = False
     for folder in _folders(source):
         file = folder / "task.yaml"
@@ -36,14 +40,14 @@ def load(source: Source) -> Iterator[Row]:
         if task_id.startswith(FIXTURES):
             continue
         found = True
-        told = yaml_tree.plain_yaml(file)
-        if not isinstance(told, dict) or (missing := KEYS - told.keys()):
+        content = yaml_tree.plain_yaml(file)
+        if not isinstance(content, dict) or (missing := KEYS - content.keys()):
             raise source.fail(
                 f"a task of ProgramBench has {' and '.join(sorted(KEYS))}",
                 file=file,
-                field="" if not isinstance(told, dict) else min(missing),
+                field="" if not isinstance(content, dict) else min(missing),
             )
-        image = f"{source.options.get('org', ORGANISATION)}/{task_id.replace('__', '_1776_')}:{tag}"
+        image = f"{organisation}/{task_id.replace('__', '_1776_')}:{tag}"
         yield Row(
             {
                 "id": task_id,
@@ -52,6 +56,7 @@ def load(source: Source) -> Iterator[Row]:
                 "network": "none",
                 "workdir": "/workspace",
                 "repo_path": None,
+                "init": True,
                 "submission": "submission.tar.gz",
             },
             str(file),
@@ -78,8 +83,8 @@ def _folders(source: Source) -> list[Path]:
 
 
 def _is_task(folder: Path) -> bool:
-    told = yaml_tree.glimpse(folder / "task.yaml")
-    return "repository:" in told and "commit:" in told
+    content = yaml_tree.glimpse(folder / "task.yaml")
+    return "repository:" in content and "commit:" in content
 
 
 IMPORTER = Importer("programbench", "a folder with OWNER__REPO.SHA/task.yaml", recognises, load, ("tag", "org"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from taskgate.harness.base.errors import ImageNotFound, RegistryError
+from taskgate.harness.base.errors import ImageNotFound, RegistryError, RegistryRefused
 from taskgate.harness.engine.registries.registry_client import Client
 from taskgate.harness.tasks.importers.importer import Importer, Row, Source
 
@@ -30,7 +30,9 @@ def load(source: Source) -> Iterator[Row]:
         for repository, tags in zip(repositories, pool.map(lambda one: _tags(client, one), repositories), strict=True):
             for tag in tags:
                 found = True
-                yield Row({"image": f"{host}/{repository}:{tag}", "id": f"{repository}:{tag}"}, source.text)
+                yield Row(
+                    {"image": f"{host}/{repository}:{tag}", "id": f"{repository}:{tag}", "repo_path": None}, source.text
+                )
     if not found:
         raise source.fail("there are no images")
 
@@ -39,12 +41,17 @@ def _repositories(client: Client, namespace: str) -> list[str]:
     """Those of the namespace, from the catalogue; a namespace that is a repository itself needs none."""
     try:
         all_of_them = sorted(set(client.repositories()))
-    except (RegistryError, ImageNotFound):
-        # Docker Hub and others have no catalogue, or don't show it.
-        if not namespace:
+    except (RegistryError, ImageNotFound) as error:
+        # Docker Hub and others have no catalogue, or don't show it. One that fails for now may have more than is asked.
+        if not namespace or not _has_no_catalogue(error):
             raise
         return [namespace]
     return [one for one in all_of_them if not namespace or one == namespace or one.startswith(f"{namespace}/")]
+
+
+def _has_no_catalogue(error: RegistryError | ImageNotFound) -> bool:
+    """Is it sure that there is none for us, rather than that the registry fails for now?"""
+    return isinstance(error, ImageNotFound | RegistryRefused)
 
 
 def _tags(client: Client, repository: str) -> list[str]:

@@ -1,36 +1,40 @@
-"""SWE-bench and its family: rows in JSON, JSON Lines or Parquet, an `instance_id` each.
+"""SWE-bench and its family: rows in JSON, JSON Lines or Parquet, an `instance_id` each; or a task repository.
 
-Where a row names no image, its family's naming counts. Sources: swebench 5.0.2 (image_builder/image_spec.py) and the
-READMEs of multi-swe-bench, SWE-bench-Live and SWE-smith.
+Where a row names no image, its family's naming counts: see swebench_families.py. A task repository has a sweb.yaml and
+a tasks/ID/task.yaml each: the package `swebench` 5.0.2, task/repo.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from taskgate.harness.tasks import yaml_tree
+from taskgate.harness.tasks.importers import swebench_families as families
 from taskgate.harness.tasks.importers.importer import Importer, Row, Source
+from taskgate.harness.tasks.importers.swebench_families import FAMILIES, IMAGES, MULTI_KEYS, R2E_KEYS
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".parquet")
-IMAGES = ("image", "docker_image", "image_name")
-MULTI_KEYS = {"org", "repo", "number"}
-LIVE = "starryzhang"
-SMITH = "jyangballin"
+CONFIG, TASK = "sweb.yaml", "task.yaml"
 # A row holds patches and the names of tests.
 MAX_LINE = 16 << 20
 # Of Parquet, where little can stand for much. What is needed of a row, and what need only be there.
 MAX_ROWS, MAX_COLUMNS, MAX_CELL, BATCH = 1_000_000, 256 << 20, 64 << 10, 1024
-NEEDED = ("instance_id", *IMAGES, "base_commit", "repo", "org", "number", "base.sha")
-PRESENT = ("test_cmds", "log_parser", "pull_number")
+NEEDED = (
+    *("instance_id", *IMAGES, "base_commit", "repo", "org", "number", "base.sha"),
+    *("dockerhub_tag", "repo_name", "commit_hash", "platform"),
+)
+PRESENT = ("test_cmds", "log_parser", "pull_number", "install_config")
 
 
 def recognises(source: Source) -> bool:
     path = source.path
     if path.suffix == ".parquet":
         return path.is_file()
-    told = yaml_tree.glimpse(path) if path.suffix in SUFFIXES else ""
-    return '"instance_id"' in told or all(f'"{key}"' in told for key in MULTI_KEYS)
+    if path.is_dir():
+        return (path / CONFIG).is_file() and any(path.glob(f"tasks/*/{TASK}"))
+    start = yaml_tree.glimpse(path) if path.suffix in SUFFIXES else ""
+    return '"instance_id"' in start or any(all(f'"{key}"' in start for key in keys) for keys in (MULTI_KEYS, R2E_KEYS))
 
 
 def load(source: Source) -> Iterator[Row]:
@@ -40,19 +44,18 @@ def load(source: Source) -> Iterator[Row]:
     if family is not None and family not in FAMILIES:
         raise source.fail(f"there is no family {family!r}; there are {', '.join(FAMILIES)}", field="family")
     seen = set()
-    for line, row in _rows(source):
-        if not isinstance(row, dict):
-            raise source.fail("a row must be an object", line=line)
-        named = _family(row) if family is None else family
-        task_id = (
-            _text(source, row, "instance_id", line)
-            if "instance_id" in row or named != "multi"
-            else _multi_id(source, row, line)
-        )
+    for file, line, content in _contents(source):
+        if not isinstance(content, dict):
+            raise source.fail("a row must be an object", file=file, line=line)
+        named = families.family_of(content) if family is None else family
+        row = families.Row(source, content, line)
+        task_id = families.id_of(row, named)
         seen.add(task_id)
         if wanted is not None and task_id not in wanted:
             continue
-        yield Row(FAMILIES[named](source, {**row, "instance_id": task_id}, line), source.text, line)
+        row.content = {**content, "instance_id": task_id}
+        fields = {"id": task_id, **FAMILIES[named](row)}
+        yield Row({name: value for name, value in fields.items() if value or name == "repo_path"}, file, line)
     if not seen:
         raise source.fail("holds no rows: expected objects with an instance_id")
     if wanted is not None and (unknown := sorted(wanted - seen)):
@@ -61,72 +64,36 @@ def load(source: Source) -> Iterator[Row]:
         )
 
 
-def _bench(source: Source, row: dict[str, Any], line: int, namespace: str = "swebench") -> dict[str, Any]:
-    task_id = row["instance_id"]
-    # The registry allows no two underscores in a row.
-    published = f"{namespace}/sweb.eval.x86_64.{task_id}:latest".lower().replace("__", "_1776_")
-    return _fields(source, row, line, published, row.get("base_commit"), "/testbed")
+def _contents(source: Source) -> Iterator[tuple[str, int, Any]]:
+    """File, line (or number) and content of each row."""
+    if source.path.is_dir():
+        yield from _task_repository(source)
+    else:
+        for line, content in _rows(source):
+            yield source.text, line, content
 
 
-def _live(source: Source, row: dict[str, Any], line: int) -> dict[str, Any]:
-    return _bench(source, row, line, LIVE)
-
-
-def _smith(source: Source, row: dict[str, Any], line: int) -> dict[str, Any]:
-    """An id is REPO.COMMIT.BUG, and there is an image for each REPO.COMMIT."""
-    repository = row["instance_id"].rpartition(".")[0].replace("__", "_1776_").lower()
-    return _fields(
-        source, row, line, f"{SMITH}/swesmith.x86_64.{repository}:latest", row.get("base_commit"), "/testbed"
-    )
-
-
-def _multi(source: Source, row: dict[str, Any], line: int) -> dict[str, Any]:
-    org, repo = (_text(source, row, name, line) for name in ("org", "repo"))
-    base = row.get("base")
-    commit = base.get("sha") if isinstance(base, dict) else row.get("base_commit")
-    return _fields(
-        source, row, line, f"mswebench/{org}_m_{repo}:pr-{row.get('number')}".lower(), commit, f"/home/{repo}"
-    )
-
-
-def _multi_id(source: Source, row: dict[str, Any], line: int) -> str:
-    return f"{_text(source, row, 'org', line)}__{_text(source, row, 'repo', line)}-{row.get('number')}"
-
-
-FAMILIES: dict[str, Callable[[Source, dict[str, Any], int], dict[str, Any]]] = {
-    "swebench": _bench,
-    "live": _live,
-    "smith": _smith,
-    "multi": _multi,
-}
-
-
-def _family(row: dict[str, Any]) -> str:
-    """By the fields that only this family's rows have."""
-    if row.keys() >= MULTI_KEYS:
-        return "multi"
-    if str(row.get("repo", "")).startswith("swesmith/") or "swesmith" in str(row.get("image_name", "")):
-        return "smith"
-    if "test_cmds" in row or ("log_parser" in row and "pull_number" in row):
-        return "live"
-    return "swebench"
-
-
-def _fields(
-    source: Source, row: dict[str, Any], line: int, published: str, commit: Any, repository: str
-) -> dict[str, Any]:
-    image = next((row[name] for name in IMAGES if row.get(name)), published)
-    if not isinstance(image, str):
-        raise source.fail("must be text", line=line, field="image")
-    fields = {"id": row["instance_id"], "image": image, "repo_path": repository, "platform": "linux/amd64"}
-    return {**fields, "base_commit": commit} if commit else fields
-
-
-def _text(source: Source, row: dict[str, Any], name: str, line: int) -> str:
-    value = row.get(name)
-    if not isinstance(value, str) or not value:
-        raise source.fail("is missing" if value is None else "must be text", line=line, field=name)
-    return value
+def _task_repository(source: Source) -> Iterator[tuple[str, int, Any]]:
+    """What it publishes: the tasks of a split and of a dataset that sweb.yaml names. Raises UsageError."""
+    config_file = source.path / CONFIG
+    config = yaml_tree.plain_yaml(config_file)
+    datasets = config.get("datasets") if isinstance(config, dict) else None
+    if not isinstance(datasets, list | dict) or not datasets:
+        raise source.fail("must name the datasets", file=config_file, field="datasets")
+    known = set(map(str, datasets))
+    splits = set(map(str, config.get("splits") or ["test"]))
+    for option, names in (("dataset", known), ("split", splits)):
+        if (given := source.options.get(option)) is not None:
+            if given not in names:
+                raise source.fail(f"there is no {given!r}; there are {', '.join(sorted(names))}", field=option)
+            names.intersection_update([given])
+    for file in sorted(source.path.glob(f"tasks/*/{TASK}")):
+        content = yaml_tree.plain_yaml(file)
+        if not isinstance(content, dict):
+            raise source.fail("must be a mapping", file=file)
+        claimed = content.get("datasets")
+        if content.get("split") in splits and isinstance(claimed, list) and known.intersection(map(str, claimed)):
+            yield str(file), 1, {"instance_id": file.parent.name, **content}
 
 
 def _predicted(source: Source) -> set[str] | None:
@@ -155,21 +122,21 @@ def _rows(source: Source) -> Iterator[tuple[int, Any]]:
                 raise source.fail(f"the line is longer than {MAX_LINE >> 20} MiB", line=number)
             yield number, _json(source, line, number)
         return
-    told = _json(source, yaml_tree.read(path, most=yaml_tree.MAX_DOCUMENT), None)
-    if isinstance(told, dict) and all(isinstance(value, dict) for value in told.values()):
-        told = [{"instance_id": name, **value} for name, value in told.items()]
-    if not isinstance(told, list):
+    content = _json(source, yaml_tree.read(path, most=yaml_tree.MAX_DOCUMENT), None)
+    if isinstance(content, dict) and all(isinstance(value, dict) for value in content.values()):
+        content = [{"instance_id": name, **value} for name, value in content.items()]
+    if not isinstance(content, list):
         raise source.fail("must be a list of rows, or a mapping of them by id")
-    yield from enumerate(told, 1)
+    yield from enumerate(content, 1)
 
 
 def _json(source: Source, data: bytes, line: int | None) -> Any:
     try:
-        told = yaml_tree.parse_json(data)
+        content = yaml_tree.parse_json(data)
     except (ValueError, RecursionError) as error:
         place = getattr(error, "lineno", 1) if line is None else line
-        raise source.fail(f"is no JSON: {error}", line=place) from error
-    return yaml_tree.check(told, source.text, line)
+        raise source.fail(f"is not JSON: {error}", line=place) from error
+    return yaml_tree.check(content, source.text, line)
 
 
 def _parquet(source: Source) -> Iterator[tuple[int, Any]]:
@@ -180,7 +147,7 @@ def _parquet(source: Source) -> Iterator[tuple[int, Any]]:
         raise source.fail("Parquet needs pyarrow: pip install 'taskgate[parquet]'") from error
     try:
         with pyarrow.parquet.ParquetFile(source.path) as file:
-            told, leaves = _told(file), _leaves(source, file)
+            content, leaves = _content(file), _leaves(source, file)
         # A text that stands in a thousand rows is one text of the file: so it stays, and is looked at first.
         with pyarrow.parquet.ParquetFile(source.path, read_dictionary=leaves) as file:
             number = 0
@@ -190,12 +157,12 @@ def _parquet(source: Source) -> Iterator[tuple[int, Any]]:
                     number += 1
                     if number > MAX_ROWS:
                         raise source.fail(f"holds more than {MAX_ROWS:,} rows")
-                    yield number, {**told, **row}
+                    yield number, {**content, **row}
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise source.fail(f"is no Parquet, or is damaged: {error}") from error
+        raise source.fail(f"is not Parquet, or is damaged: {error}") from error
 
 
-def _told(file: Any) -> dict[str, None]:
+def _content(file: Any) -> dict[str, None]:
     """The columns that say of which family a row is by being there."""
     return {name: None for name in PRESENT if name in file.schema_arrow.names}
 
@@ -233,6 +200,6 @@ def _bounded(source: Source, batch: Any) -> None:
 
 
 IMPORTER = Importer(
-    "swebench", "rows of SWE-bench, multi-swe-bench, SWE-bench-Live or SWE-smith in .json, .jsonl or .parquet",
-    recognises, load, ("predictions", "family"),
+    "swebench", "rows of SWE-bench and its family in .json, .jsonl or .parquet, or a folder with sweb.yaml",
+    recognises, load, ("predictions", "family", "dataset", "split", "org", "platform"),
 )  # fmt: skip

@@ -1,4 +1,7 @@
-"""Terminal-Bench: a folder a task, with task.yaml, and docker-compose.yaml or a Dockerfile."""
+"""Terminal-Bench: a folder a task, with task.yaml, and docker-compose.yaml or a Dockerfile.
+
+Source: the package `terminal-bench` 0.2.18: handlers/trial_handler.py and terminal/docker_compose_manager.py.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,17 @@ from typing import Any
 
 from taskgate.harness.tasks import yaml_tree
 from taskgate.harness.tasks.importers import dockerfiles
-from taskgate.harness.tasks.importers.importer import Build, Importer, Row, Source
+from taskgate.harness.tasks.importers.importer import Importer, Row, Source
 
 SERVICE = "client"
+# How long an agent may work where the task says nothing.
+AGENT_SECONDS = 360.0
+# What the harness sets for a task's compose file; the names of images, containers and folders differ from run to run.
+VARIABLES = {
+    "T_BENCH_TEST_DIR": "/tests",
+    "T_BENCH_CONTAINER_LOGS_PATH": "/logs",
+    "T_BENCH_CONTAINER_AGENT_LOGS_PATH": "/agent-logs",
+}
 
 
 def recognises(source: Source) -> bool:
@@ -26,16 +37,21 @@ def load(source: Source) -> Iterator[Row]:
         raise source.fail("no tasks of Terminal-Bench: expected task.yaml in it, or in its folders")
     for folder in folders:
         file = folder / "task.yaml"
-        told = yaml_tree.plain_yaml(file)
-        if not isinstance(told, dict) or "instruction" not in told:
+        content = yaml_tree.plain_yaml(file)
+        if not isinstance(content, dict) or "instruction" not in content:
             raise source.fail("is missing", file=file, field="instruction")
-        image, more = dockerfiles.find(source, folder, SERVICE)
-        fields: dict[str, Any] = {"id": folder.resolve().name, "repo_path": None, **more}
-        if seconds := told.get("max_agent_timeout_sec"):
-            fields["budget"] = {"seconds": seconds}
-        if isinstance(image, str):
-            fields["image"] = image
-        yield Row(fields, str(file), build=image if isinstance(image, Build) else None)
+        found = dockerfiles.find(source, folder, SERVICE, variables=VARIABLES)
+        found.check()
+        seconds = content.get("max_agent_timeout_sec")
+        fields: dict[str, Any] = {
+            "id": folder.resolve().name,
+            "repo_path": None,
+            **found.fields,
+            "budget": {"seconds": AGENT_SECONDS if seconds is None else seconds},
+            **({"services": found.services} if found.services else {}),
+            **({"image": found.image} if found.image else {}),
+        }
+        yield Row(fields, str(file), build=found.build, service_builds=found.builds)
 
 
 def _folders(path: Path) -> list[Path]:
