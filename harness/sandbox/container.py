@@ -138,8 +138,12 @@ class Container:
             self._services = Services(self._engine, self.id, self._task, self._session, seconds=self._seconds)
             self._services.start(check=check)
 
-    def prepare(self, image: Image, git: str = "git") -> None:
+    def prepare(self, image: Image, delivery: Delivery | None) -> None:
         """Bring it into the state in which the task starts. Raises StartFailed, InfraError."""
+
+        def git() -> str:
+            return delivery.bundle.program("git", self.exists) if delivery else "git"
+
         if problem := preparation.prepare(self._engine, self, self._task, image, git):
             raise StartFailed(problem, cause="preparation")
 
@@ -304,7 +308,7 @@ def open_container(
             if prepare:
                 prepare(container)
             container.start()
-            container.prepare(image, delivery.bundle.program("git", container.exists) if delivery else "git")
+            container.prepare(image, delivery)
             container.start_services()
             return container
         except BaseException as error:

@@ -17,7 +17,7 @@ REFUSED = re.compile(
     r"could not select device driver|nvidia-container|unresolvable CDI devices|unknown device driver"
     r"|unknown capability|invalid capability|invalid CapAdd|capabilities? .*not (?:supported|permitted)"
     r"|seccomp.*(?:not|un)supported|apparmor.*(?:not|un)(?: is)? ?(?:supported|enabled|loaded)"
-    r"|(?:opening|decoding) seccomp profile|invalid --security-opt|error setting rlimit",
+    r"|docker-init|catatonit|(?:opening|decoding) seccomp profile|invalid --security-opt|error setting rlimit",
     re.I,
 )
 
@@ -41,18 +41,16 @@ def host_config(task: Task) -> dict[str, Any]:
 
 def is_special(task: Task) -> bool:
     """Does the task ask for anything that an engine may be unable to give?"""
-    return bool(task.gpus or task.capabilities.add or task.security_opt or task.ulimits)
+    return bool(task.init or task.gpus or task.capabilities.add or task.security_opt or task.ulimits)
 
 
 def rule_out_host(task: Task, message: str) -> None:
     """Raises PlatformUnavailable where an engine's refusal is about what the task asks of its host."""
-    if is_special(task) and (found := REFUSED.search(message)):
+    if is_special(task) and REFUSED.search(message):
         asked = ", ".join(
-            name for name in ("gpus", "capabilities", "security_opt", "ulimits") if _is_set(getattr(task, name))
+            name for name in ("init", "gpus", "capabilities", "security_opt", "ulimits") if _is_set(getattr(task, name))
         )
-        raise PlatformUnavailable(
-            f"this host can't give what the task asks for ({asked}): {message[:500]} [{found[0]}]"
-        )
+        raise PlatformUnavailable(f"this host can't give what the task asks for ({asked}): {message[:500]}")
 
 
 def ruling_out_host(task: Task, create: Callable[..., str]) -> Callable[..., str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -29,10 +29,10 @@ class Runner(Protocol):
     def run(self, script: str, *args: str, seconds: float, shown: str | None = None) -> Result: ...
 
 
-def prepare(engine: Engine, container: Runner, task: Task, image: Image, git: str = "git") -> str | None:
+def prepare(engine: Engine, container: Runner, task: Task, image: Image, git: Callable[[], str]) -> str | None:
     """Bring a started container into the state that the task asks for; what went wrong, if anything did.
 
-    `git`: the program. Raises UsageError for a folder of this host that can't be read, InfraError.
+    `git`: where the program is. Raises UsageError for a folder of this host that can't be read, InfraError.
     """
     if task.upload:
         _upload(engine, container.id, Path(task.upload), task.start_dir(image.workdir))
@@ -42,7 +42,7 @@ def prepare(engine: Engine, container: Runner, task: Task, image: Image, git: st
         return "checkout needs repo_path: which repository?"
     try:
         shown = f"cd {task.repo_path} && git checkout {task.checkout}"
-        result = container.run(CHECKOUT, task.repo_path, task.checkout, git, seconds=SECONDS, shown=shown)
+        result = container.run(CHECKOUT, task.repo_path, task.checkout, git(), seconds=SECONDS, shown=shown)
     except (ShellDied, ShellStuck):
         return f"git checkout {task.checkout} did not end"
     if result.code:

@@ -14,12 +14,13 @@ from taskgate.harness.engine import classification
 from taskgate.harness.engine.client import Engine, Image
 from taskgate.harness.engine.registries.registry_lookup import RegistryLookup
 from taskgate.harness.runtime.delivery import Delivery
-from taskgate.harness.sandbox import environment
+from taskgate.harness.sandbox import environment, preparation
 from taskgate.harness.sandbox.agent_command import through_text
 from taskgate.harness.sandbox.container import SHELL, Container
 from taskgate.harness.sandbox.isolation.prover import Prover
 from taskgate.harness.sandbox.pause import Pauses
 from taskgate.harness.sandbox.progress import PATIENCE, Progress
+from taskgate.harness.sandbox.services import ServiceFailed
 from taskgate.harness.sandbox.shell import Result, ShellDied, ShellStuck
 from taskgate.harness.tasks.task import Task
 
@@ -179,7 +180,7 @@ class Sandbox:
             self._watch()
             container.start()
             self.preparation_problem = preparation.prepare(
-                self._engine, container, self.task, self.image, self._program(container, "git")
+                self._engine, container, self.task, self.image, lambda: self._program(container, "git")
             )
         except StartFailed as error:
             self.needs_confirmation = self.needs_confirmation or error.needs_confirmation

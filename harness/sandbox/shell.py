@@ -32,16 +32,17 @@ RESULT_BYTES = 64
 # What is still there LEFT_ROUNDS looks after it was killed (a second or two) is reported as this status.
 LEFT_STATUS = 999
 LEFT_ROUNDS = 2000
-# kill -9 -1 reaches every process but the caller and process 1, so it must never run as another than that. A killed
+# kill -9 -1 reaches every process but the caller and process 1, so it must never run outside of a container: this shell
+# is process 1 there, or the child of the engine's init, which passes signals on. A killed
 # process goes on for a moment, and one of another user would not be reached: hence the look, with builtins alone.
 # BusyBox gives up a write that a dying child's SIGCHLD interrupts, hence the tries; a pipe takes the line whole or not.
 BOOT = """\
-[ $$ = 1 ] || exit 97
+[ $$ = 1 ] || [ "$PPID" = 1 ] || exit 97
 tg_nonce={nonce}
 trap 'tg_hit=1; kill -9 -1 2>/dev/null' USR1
 tg_left() {{
   for tg_folder in /proc/[0-9]*; do
-    [ "$tg_folder" != /proc/1 ] || continue
+    case $tg_folder in /proc/1 | "/proc/$$") continue ;; esac
     tg_stat=
     while IFS= read -r tg_line || [ -n "$tg_line" ]; do tg_stat="$tg_stat $tg_line"; done <"$tg_folder/stat"
     set -- ${{tg_stat##*") "}}
