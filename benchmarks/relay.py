@@ -1,4 +1,4 @@
-"""What the way into a cleanroom costs: a request through relay and bridge, and through an ordinary published port.
+"""What the way into a cleanroom costs: a request through relay and forwarder, and through an ordinary published port.
 
     .venv/bin/python benchmarks/relay.py [--requests 300] [--rounds 5]
 

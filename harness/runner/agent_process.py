@@ -16,7 +16,7 @@ from taskgate.harness.runner import driver
 from taskgate.harness.runner.agent_setup import described
 from taskgate.harness.runner.labelled_log import LabelledLog
 from taskgate.harness.runner.run_spec import TEMPORARY, RunSpec
-from taskgate.harness.runner.served import AgentClient
+from taskgate.harness.runner.served import HEALTH_SECONDS, AgentClient
 from taskgate.harness.runner.watchdog import Watchdog
 from taskgate.harness.runner.workplace import Workplace
 from taskgate.harness.sandbox.isolation.relay_link import KEY
@@ -80,7 +80,8 @@ class _Server:
         status: int | None = None
         try:
             with _Follower.of(self._program) as follower:
-                self._client.wait_ready(self._place.agent.health, lambda: self._ended(follower))
+                patience = max(HEALTH_SECONDS, self._place.task.timeout)
+                self._client.wait_ready(self._place.agent.health, lambda: self._ended(follower), patience)
                 self._hand_over()
             if not follower.thread.is_alive():
                 with contextlib.suppress(InfraError):
@@ -114,6 +115,8 @@ class _Server:
         except TimeoutError:
             pass
         except (AgentFailed, requests.RequestException) as error:
+            # A relay that has ended is no failure of the server.
+            self._link.sync()
             if not self._watchdog.go_on():
                 return
             # Whose doing it was shows in a moment.
@@ -134,5 +137,7 @@ class _Server:
         if driven.status == TEMPORARY:
             raise InfraError(f"the driver reports an infrastructure failure (status {TEMPORARY}): {driven.tail}")
         if driven.status:
+            self._link.sync()
+            self._link.check()
             self._place.insist_on_running()
             raise AgentFailed(f"the driver ended with status {driven.status}: {driven.tail}")

@@ -181,6 +181,10 @@ class Attempt:
                 # Whatever it would have come to: what a stop ends is not failed.
                 raise Interrupted from error
             link = self._place.link
+            if link:
+                # Nor is what the end of the relay did to the agent.
+                link.sync()
+                link.check()
             settle_failure(self.outcome, error, ending, log, endpoint=link.endpoint_failure if link else None)
 
     def _collect(self) -> list[str]:

@@ -1,1 +1,1 @@
-"""The cleanroom: a container without a network, the proof that it has none, and the one way in that is left."""
+"""The cleanroom: a container without a network, the proof that it has none, and a relay as the only way in and out."""

@@ -1,7 +1,7 @@
 """Runs in a container on the host's own network, by the runtime's Python; standard library only.
 
-Listens on every address of the host and tells of whoever comes. Its first words are where it listens. A line on stdin
-is answered once all that came before it is told; the end of stdin is its end.
+Listens on every address of the host and reports each visit. Its first message says where it listens. A line on stdin is
+answered once every earlier visit is reported; the end of stdin is its end.
 """
 
 import array
@@ -27,36 +27,36 @@ def addresses() -> list[str]:
     """Every address that another machine or container could use for this host."""
     room = array.array("B", bytes(64 * 1024))
     where, length = room.buffer_info()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
-        size, _ = struct.unpack("iP", fcntl.ioctl(asked, SIOCGIFCONF, struct.pack("iP", length, where)))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        size, _ = struct.unpack("iP", fcntl.ioctl(sock, SIOCGIFCONF, struct.pack("iP", length, where)))
     step = 16 + (24 if struct.calcsize("P") == 8 else 16)
-    found = {socket.inet_ntoa(room[at + 20 : at + 24].tobytes()) for at in range(0, size, step)}
-    found = {address for address in found if not address.startswith("127.")}
+    everything = {socket.inet_ntoa(room[at + 20 : at + 24].tobytes()) for at in range(0, size, step)}
+    usable = {address for address in everything if not address.startswith("127.")}
     with contextlib.suppress(OSError):
         for line in Path("/proc/net/if_inet6").read_text().splitlines():
             raw, _, _, scope = line.split()[:4]
-            # Global ones; an address of one link alone can't be named from elsewhere.
+            # Global addresses; one of a single link can't be used from elsewhere.
             if int(scope, 16) == 0:
-                found.add(socket.inet_ntop(socket.AF_INET6, bytes.fromhex(raw)))
-    return sorted(found)
+                usable.add(socket.inet_ntop(socket.AF_INET6, bytes.fromhex(raw)))
+    return sorted(usable)
 
 
 def listening(kind: int) -> socket.socket:
-    """On all addresses of both families, or of the older one where there is no other."""
+    """On all addresses of both families, or of IPv4 where there is no IPv6."""
     for family, anywhere in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")):  # noqa: S104
         try:
-            made = socket.socket(family, kind)
+            sock = socket.socket(family, kind)
             if family == socket.AF_INET6:
-                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            made.bind((anywhere, 0))
-            return made
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            sock.bind((anywhere, 0))
+            return sock
         except OSError:
             continue
-    sys.exit("no address to listen on")
+    sys.exit("there is no address to listen on")
 
 
-def tell(what: dict[str, Any]) -> None:
-    print(json.dumps(what), flush=True)
+def report(message: dict[str, Any]) -> None:
+    print(json.dumps(message), flush=True)
 
 
 def main() -> None:
@@ -64,7 +64,7 @@ def main() -> None:
     tcp.listen(128)
     for listener in (tcp, udp):
         listener.setblocking(False)
-    tell({"addresses": addresses(), "tcp": tcp.getsockname()[1], "udp": udp.getsockname()[1]})
+    report({"addresses": addresses(), "tcp": tcp.getsockname()[1], "udp": udp.getsockname()[1]})
     waiting = selectors.DefaultSelector()
     for source in (tcp, udp, sys.stdin):
         waiting.register(source, selectors.EVENT_READ)
@@ -72,20 +72,20 @@ def main() -> None:
     asked = 0
     while True:
         ready: list[Any] = [key.fileobj for key, _ in waiting.select(SETTLE_SECONDS)]
-        for one in ready:
-            if one is sys.stdin:
+        for source in ready:
+            if source is sys.stdin:
                 lines = os.read(0, 65536)
                 if not lines:
                     return
                 asked += lines.count(b"\n")
-            elif one is tcp:
+            elif source is tcp:
                 visitor, where = tcp.accept()
                 visitor.setblocking(False)
                 visitors[visitor] = where[0], time.monotonic()
                 waiting.register(visitor, selectors.EVENT_READ)
-            elif one is udp:
+            elif source is udp:
                 data, where = udp.recvfrom(READ_BYTES)
-                tell({"by": "udp", "from": where[0], "said": data.hex()})
+                report({"by": "udp", "from": where[0], "data": data.hex()})
                 with contextlib.suppress(OSError):
                     udp.sendto(data, where)
         for visitor, (where, since) in list(visitors.items()):
@@ -93,13 +93,13 @@ def main() -> None:
                 data = b""
                 with contextlib.suppress(OSError):
                     data = visitor.recv(READ_BYTES)
-                tell({"by": "tcp", "from": where, "said": data.hex()})
+                report({"by": "tcp", "from": where, "data": data.hex()})
                 waiting.unregister(visitor)
                 visitor.close()
                 del visitors[visitor]
-        if not visitors and all(one is sys.stdin for one in ready):
+        if not visitors and all(source is sys.stdin for source in ready):
             for _ in range(asked):
-                tell({"asked": True})
+                report({"asked": True})
             asked = 0
 
 

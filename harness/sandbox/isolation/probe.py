@@ -1,7 +1,7 @@
 """Runs in the network namespace that is to be proven, by the runtime's Python; standard library only.
 
 The first line on stdin is the configuration in JSON: `tcp` and `udp`, lists of [address, port]; `token`, in hex, what
-to say where somebody answers; `seconds`, how long to wait for that. Its one answer is what it saw.
+to send where something answers; `seconds`, how long to wait for that. Its one message is what it saw.
 """
 
 import concurrent.futures
@@ -18,14 +18,14 @@ UP = 1
 
 
 def interfaces() -> list[str]:
-    """Those that are up. Tunnels that the kernel gives every namespace are not, and lead nowhere."""
-    found = []
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+    """Those that are up. The kernel gives every namespace some tunnels that are down and lead nowhere."""
+    names = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         for _, name in socket.if_nameindex():
-            told = fcntl.ioctl(asked, SIOCGIFFLAGS, struct.pack("16sH14x", name.encode(), 0))
-            if struct.unpack_from("H", told, 16)[0] & UP:
-                found.append(name)
-    return sorted(found)
+            flags = fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16sH14x", name.encode(), 0))
+            if struct.unpack_from("H", flags, 16)[0] & UP:
+                names.append(name)
+    return sorted(names)
 
 
 def lines(path: str) -> list[list[str]]:
@@ -37,8 +37,8 @@ def lines(path: str) -> list[list[str]]:
 
 def tcp(address: str, port: int, config: dict[str, Any]) -> str:
     try:
-        with socket.create_connection((address, port), config["seconds"]) as made:
-            made.sendall(bytes.fromhex(config["token"]))
+        with socket.create_connection((address, port), config["seconds"]) as sock:
+            sock.sendall(bytes.fromhex(config["token"]))
         return "connected"
     except OSError as error:
         return f"{type(error).__name__}: {error}"
@@ -47,11 +47,11 @@ def tcp(address: str, port: int, config: dict[str, Any]) -> str:
 def udp(address: str, port: int, config: dict[str, Any]) -> str:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        with socket.socket(family, socket.SOCK_DGRAM) as made:
-            made.settimeout(config["seconds"])
-            made.connect((address, port))
-            made.send(query(config["token"]))
-            made.recv(512)
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(config["seconds"])
+            sock.connect((address, port))
+            sock.send(query(config["token"]))
+            sock.recv(512)
         return "answered"
     except OSError as error:
         return f"{type(error).__name__}: {error}"
@@ -66,13 +66,18 @@ def query(token: str) -> bytes:
 
 def main() -> None:
     config = json.loads(sys.stdin.readline())
-    tried = {tcp: config["tcp"], udp: config["udp"]}
+    targets_of = {tcp: config["tcp"], udp: config["udp"]}
     with concurrent.futures.ThreadPoolExecutor(32) as pool:
         futures = {
-            act: {f"{address} port {port}": pool.submit(act, address, port, config) for address, port in targets}
-            for act, targets in tried.items()
+            attempt: {
+                f"{address} port {port}": pool.submit(attempt, address, port, config) for address, port in targets
+            }
+            for attempt, targets in targets_of.items()
         }
-    said = {act.__name__: {where: future.result() for where, future in of.items()} for act, of in futures.items()}
+    results = {
+        attempt.__name__: {where: future.result() for where, future in by_target.items()}
+        for attempt, by_target in futures.items()
+    }
     print(
         json.dumps(
             {
@@ -80,7 +85,7 @@ def main() -> None:
                 "routes": [row for row in lines("/proc/net/route")[1:] if row and row[0] != "lo"],
                 "routes6": [row for row in lines("/proc/net/ipv6_route") if row and row[-1] != "lo"],
                 "addresses6": [row for row in lines("/proc/net/if_inet6") if row and row[-1] != "lo"],
-                **said,
+                **results,
             }
         ),
         flush=True,

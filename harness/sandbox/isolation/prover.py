@@ -1,4 +1,4 @@
-"""Is a container cut off? Proven by canaries on the host that hear nothing of it, though they hear others."""
+"""Is a container cut off? The proof: canaries on the host that it does not reach, though other containers do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ METADATA = ("169.254.169.254", 80)
 RESOLVERS = (("127.0.0.11", 53),)
 PROBE_SECONDS = 1.0
 RUN_SECONDS = 7 * 86400.0
-# How long what the control has shown holds.
+# For so long, what the control container reached need not be tried again.
 CONTROL_SECONDS = 60.0
 
 Evidence = dict[str, Any]
@@ -32,7 +32,7 @@ class Prover:
     def __init__(self, connect: Callable[[], Engine], tools: Callable[[], Tools], session: str) -> None:
         self._connect, self._make_tools, self._session = connect, tools, session
         self._engine: Engine | None = None
-        self._controlling, self._hearing, self._making = threading.Lock(), threading.Lock(), threading.Lock()
+        self._control_lock, self._canary_lock, self._tools_lock = threading.Lock(), threading.Lock(), threading.Lock()
         self._tools: Tools | None = None
         self._canary: Sidecar | None = None
         self._at: dict[str, Any] = {}
@@ -43,13 +43,13 @@ class Prover:
     @property
     def tools(self) -> Tools:
         """What the helpers run by, on the engine. Raises InfraError."""
-        with self._making:
+        with self._tools_lock:
             self._tools = self._tools or self._make_tools()
             return self._tools
 
     def prove(self, engine: Engine, container: str) -> Evidence:
-        """What was seen from inside of a running container. Raises IsolationError where it is not cut off, or where
-        nothing is proven."""
+        """What a probe saw inside a running container. Raises IsolationError where it is not cut off, or nothing is
+        proven."""
         control = self._controls()
         seen = self._probe(engine, f"container:{container}")
         evidence = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "inside": seen, "control": control}
@@ -59,7 +59,7 @@ class Prover:
 
     def close(self) -> None:
         """Remove the canary. Raises InfraError."""
-        with self._hearing:
+        with self._canary_lock:
             canary, self._canary = self._canary, None
             if canary:
                 canary.close()
@@ -68,16 +68,16 @@ class Prover:
 
     def _controls(self) -> Evidence:
         """What a container on an ordinary network reached. Raises IsolationError: the proof is void."""
-        with self._controlling:
-            # A client of its own: those who ask may be many, and each has one for itself.
+        with self._control_lock:
+            # A client of its own: callers in other threads have theirs.
             engine = self._engine = self._engine or self._connect()
             if self._canary is None:
                 self._begin(engine)
             elif time.monotonic() - self._controlled < CONTROL_SECONDS:
                 return self._control
             control = self._probe(engine, "bridge")
-            reached = [any(said in GOOD for said in control[kind].values()) for kind in ("tcp", "udp")]
-            if not all(reached) or {one["by"] for one in control["canary"]} != {"tcp", "udp"}:
+            reached = [any(result in GOOD for result in control[kind].values()) for kind in ("tcp", "udp")]
+            if not all(reached) or {visit["by"] for visit in control["canary"]} != {"tcp", "udp"}:
                 raise IsolationError(
                     "the proof is void: not even a container on an ordinary bridge reached the canaries on the host",
                     evidence={"control": control},
@@ -109,38 +109,38 @@ class Prover:
         return {**seen, "canary": self._visits(token)}
 
     def _visits(self, token: str) -> list[dict[str, Any]]:
-        """What the canary saw of a probe. That it answers shows that it was there to see."""
-        with self._hearing:
+        """The canary's visits by a probe. That the canary answers shows that it was listening."""
+        with self._canary_lock:
             canary = self._canary
             if canary is None:
                 raise IsolationError("the canary has ended")
             try:
                 canary.send({})
-                while "asked" not in (said := canary.receive()):
-                    self._seen.append(said)
+                while "asked" not in (message := canary.receive()):
+                    self._seen.append(message)
             except BaseException:
-                # A canary that can't be heard proves nothing; the next proof gets another one.
+                # A canary that does not answer proves nothing; the next proof starts another.
                 self._canary = None
                 with contextlib.suppress(InfraError):
                     canary.close()
                 raise
-            # By TCP it is said as it is, in a question of DNS as a part of a name.
+            # Sent as it is by TCP, as a part of a name in a DNS query.
             marks = (token, token.encode().hex())
-            mine = [one for one in self._seen if any(mark in one["said"] for mark in marks)]
-            return [{"by": one["by"], "from": one["from"]} for one in mine]
+            visits = [visit for visit in self._seen if any(mark in visit["data"] for mark in marks)]
+            return [{"by": visit["by"], "from": visit["from"]} for visit in visits]
 
 
 GOOD = ("connected", "answered")
 
 
 def problems(seen: Evidence) -> list[str]:
-    """What in a probe's words speaks against a container that is cut off."""
-    found = []
+    """What a probe saw that a container without a network does not have."""
+    reasons = []
     if seen["interfaces"] != ["lo"]:
-        found.append(f"it has the network interfaces {', '.join(seen['interfaces'])}, not lo alone")
+        reasons.append(f"it has the network interfaces {', '.join(seen['interfaces'])}, not lo alone")
     for kind in ("routes", "routes6", "addresses6"):
-        found += [f"{kind}: {' '.join(row)}" for row in seen[kind]]
+        reasons += [f"{kind}: {' '.join(row)}" for row in seen[kind]]
     for kind in ("tcp", "udp"):
-        found += [f"{kind} to {where}: {said}" for where, said in seen[kind].items() if said in GOOD]
-    found += [f"a canary on the host was visited by {one['by']} from {one['from']}" for one in seen["canary"]]
-    return found
+        reasons += [f"{kind} to {where}: {result}" for where, result in seen[kind].items() if result in GOOD]
+    reasons += [f"it reached a canary on the host by {visit['by']} from {visit['from']}" for visit in seen["canary"]]
+    return reasons

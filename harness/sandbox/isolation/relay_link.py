@@ -117,7 +117,7 @@ class RelayLink:
         self._forwarder.check()
 
     def sync(self) -> None:
-        """Wait until all calls that have begun are counted, as far as the relay still answers."""
+        """Wait until all calls that have begun are counted, or the relay's end is noticed; `check` tells of it."""
         if self._watch:
             self._watch.sync()
 

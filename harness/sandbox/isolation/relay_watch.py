@@ -29,12 +29,13 @@ class RelayWatch:
         self._thread.start()
 
     def sync(self) -> None:
-        """Wait until the relay has answered, so that all it reported before is taken in."""
+        """Wait until the relay has answered, so that all it reported before is taken in, or its end is noticed."""
         self._synced.clear()
         with contextlib.suppress(InfraError):
             self._relay.send({})
-            if not self.failure:
-                self._synced.wait(SYNC_SECONDS)
+        # Where it can't be asked any more, the thread is about to notice its end.
+        if not self.failure:
+            self._synced.wait(SYNC_SECONDS)
 
     def close(self) -> None:
         self._closing.set()

@@ -1,4 +1,4 @@
-"""What taskgate's own helpers run by: a runtime on the engine, in an image that holds nothing else."""
+"""The Python that taskgate's own helper containers run: a runtime on the engine, in an otherwise empty image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Tools:
     the same mount."""
 
     def __init__(self, engine: Engine, store: Store) -> None:
-        """Any bundle of taskgate's own will do; one is made where there is none. Raises InfraError."""
+        """Takes any bundle of taskgate's own, and builds one where there is none. Raises InfraError."""
         bundle = _bundle(engine, store)
         volume.ensure(engine, bundle, store)
         assert bundle.python
@@ -34,7 +34,7 @@ def _bundle(engine: Engine, store: Store) -> Bundle:
         return sources.resolve(engine, store, Runtime(), platform)
     except UsageError as error:
         raise BundleError(
-            f"the network can't be proven without a runtime, and none can be made: {error}\n"
+            f"isolation can't be proven without a runtime, and none can be built: {error}\n"
             "Give a task of the manifest a `runtime`, with a `builder` that this engine has, and run "
             "`taskgate runtime build`."
         ) from error
