@@ -8,9 +8,9 @@ import shutil
 import stat
 import tarfile
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
-from taskgate.harness.base.errors import TransferError
+from taskgate.harness.base.errors import PathIsDirectory, PathNotDirectory, PathTooLarge, TransferError
 
 MAX_BYTES = 64 << 30
 MAX_ENTRIES = 1_000_000
@@ -22,17 +22,35 @@ HOLE_BYTES = 64 << 10
 ZEROS = bytes(HOLE_BYTES)
 
 
-def unpack(tar: tarfile.TarFile, target: Path, *, max_bytes: int = MAX_BYTES, max_entries: int = MAX_ENTRIES) -> None:
+def unpack(
+    tar: tarfile.TarFile,
+    target: Path,
+    *,
+    max_bytes: int = MAX_BYTES,
+    max_entries: int = MAX_ENTRIES,
+    skip_special: bool = False,
+) -> Budget:
     """Unpack the one file or folder that `tar` (a stream) holds as `target`, which must not be there yet.
 
     The first entry is it, all others lie below. Modes are kept but for set-id bits; links are made as they are, and
-    no entry is ever written through one. Raises TransferError; tarfile.TarError and OSError as they come.
+    no entry is ever written through one. `skip_special`: leave out pipes and devices. Returns what is left of the two
+    limits. Raises TransferError (PathTooLarge past a limit); tarfile.TarError and OSError as they come.
     """
     unpacking = _Unpacking(target, max_bytes, max_entries)
     for member in tar:
+        if skip_special and not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
+            continue
         source = tar.extractfile(member) if member.isreg() else None
         unpacking.add(member, source)
     unpacking.finish()
+    return Budget(unpacking.bytes, unpacking.entries)
+
+
+class Budget(NamedTuple):
+    """How many bytes and entries more may come."""
+
+    bytes: int
+    entries: int
 
 
 class _Unpacking:
@@ -46,7 +64,7 @@ class _Unpacking:
         self.entries -= 1
         self.bytes -= max(0, member.size) if member.isreg() else 0
         if self.entries < 0 or self.bytes < 0:
-            raise TransferError("the archive holds more than is allowed")
+            raise PathTooLarge("the archive holds more than is allowed")
         path = self.place(member.name)
         mode = member.mode & 0o777
         self.parents(path)
@@ -160,11 +178,11 @@ def _compare(fresh: Path, dest: Path) -> None:
     there = _kind(dest)
     if stat.S_ISDIR(_kind(fresh)):
         if there and not stat.S_ISDIR(there):
-            raise TransferError(f"{dest} is there and is no folder")
+            raise PathNotDirectory(f"{dest} is there and is no folder")
         for entry in fresh.iterdir() if there else ():
             _compare(entry, dest / entry.name)
     elif stat.S_ISDIR(there):
-        raise TransferError(f"{dest} is a folder here, and none in the container")
+        raise PathIsDirectory(f"{dest} is a folder here, and none in the container")
 
 
 def _move(fresh: Path, dest: Path) -> None:

@@ -33,13 +33,14 @@ def build_container(
     domains: Iterable[str] | None = None,
     verbose: bool = True,
 ) -> Any | None:
-    """`make_container`, but None where it fails; the reason and the build's output are in the thread's log."""
+    """`make_container`, but None if it fails; the reason and the build's output are logged if `verbose`."""
     try:
         return make_container(
             client, repo_path, image_name, container_name, force_rebuild=force_rebuild, domains=domains, verbose=verbose
         )
     except (BuildFailed, ContainerError, InfraError) as error:
-        safe_log(f"{container_name}: {error}", logging.ERROR)
+        if verbose:
+            safe_log(f"{container_name}: {error}", logging.ERROR)
         return None
 
 
@@ -77,7 +78,7 @@ def make_container(
     gpu = _gpu(client) if any(GPU_DOMAIN in domain for domain in domains or ()) else {}
     where = f"/{repo_name or REPO_NAME}"
     try:
-        made = client.containers.run(
+        container = client.containers.run(
             tag,
             entrypoint=["tail", "-f", "/dev/null"],
             command=[],
@@ -88,21 +89,22 @@ def make_container(
             **gpu,
         )
     except docker.errors.APIError as error:
-        said = classification.explanation(error)
+        answer = classification.explanation(error)
         with contextlib.suppress(docker.errors.APIError):
             client.containers.get(container_name).remove(force=True, v=True)
-        if gpu and any(words in said.lower() for words in NO_GPU):
-            raise ContainerError(f"a domain asks for a GPU, and this host's engine offers none: {said}") from error
-        raise ContainerError(f"the container {container_name} could not be started: {said}") from error
+        if gpu and any(words in answer.lower() for words in NO_GPU):
+            raise ContainerError(f"a domain asks for a GPU, and this host's engine offers none: {answer}") from error
+        raise ContainerError(f"the container {container_name} could not be started: {answer}") from error
+    _await_start(container)
     if verbose:
-        safe_log(f"Container {made.name} runs, {escape.line(str(source), 1000)} is at {where}")
-    return made
+        safe_log(f"Container {container.name} runs, {escape.line(str(source), 1000)} is at {where}")
+    return container
 
 
 def cleanup_container(container: Any | None, verbose: bool = True) -> None:
     """Stop and remove a container with its anonymous volumes. None is fine, and so is one that is gone.
 
-    Removal is tried whatever came of stopping. What fails is logged, not raised.
+    Removal is tried whatever came of stopping. What fails is logged (if `verbose`), never raised.
     """
     if container is None:
         return
@@ -117,11 +119,19 @@ def cleanup_container(container: Any | None, verbose: bool = True) -> None:
         except docker.errors.NotFound:
             return
         except InfraError as error:
-            if "is already in progress" not in str(error):
+            if verbose and "is already in progress" not in str(error):
                 safe_log(f"{doing} {container.name}: {error}", logging.WARNING)
             continue
         if verbose:
             safe_log(f"{doing} {container.name}: done")
+
+
+def _await_start(container: Any) -> None:
+    """The SDK's object knows only that it was created. Raises ContainerError if it has ended again, InfraError."""
+    with classification.translated("inspecting a container"):
+        container.reload()
+    if container.status != "running":
+        raise ContainerError(f"the container {container.name} is {container.status} right after its start")
 
 
 def _has(client: Any, tag: str) -> bool:
@@ -136,15 +146,15 @@ def _has(client: Any, tag: str) -> bool:
 def _build(client: Any, source: Path, tag: str, anew: bool, verbose: bool) -> None:
     if not (source / "Dockerfile").is_file():
         raise BuildFailed(f"there is no Dockerfile in {source}", "")
-    said: list[str] = []
+    output: list[str] = []
     with classification.translated(f"building {tag}"):
         for event in client.api.build(path=str(source), tag=tag, rm=True, forcerm=True, nocache=anew, decode=True):
             text = str(event.get("stream") or event.get("error") or event.get("status") or "")
-            said.append(text)
+            output.append(text)
             if verbose and text.strip():
                 safe_log(escape.visible(text.rstrip(), keep="\n\t"))
             if "error" in event:
-                raise BuildFailed(f"building {tag} failed: {text.strip()[:2000]}", "".join(said))
+                raise BuildFailed(f"building {tag} failed: {text.strip()[:2000]}", "".join(output))
 
 
 def _gpu(client: Any) -> dict[str, Any]:

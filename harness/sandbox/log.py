@@ -1,41 +1,55 @@
-"""A log file a thread: evaluation code runs many tasks at once and wants each one's story in a file of its own."""
+"""A log file for each thread: evaluation code runs many tasks at once, each with a log of its own."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import sys
 import threading
 import weakref
 from pathlib import Path
+from typing import Any
 
 FORMAT = "%(asctime)s - %(threadName)s - %(levelname)s - %(message)s"
 
 _current = threading.local()
+_numbers = itertools.count(1)
 
 
 def setup_logger(log_file: str | os.PathLike[str]) -> logging.Logger:
     """Make `log_file` (its folders too, appended to if it is there) this thread's log, from INFO upwards.
 
-    The logger stands outside of logging's tree: nothing reaches the root's handlers, and its file is closed as soon
-    as nobody holds it any more, be it that the thread ends or that it sets up another one. Raises OSError.
+    Nothing reaches the root logger's handlers. `logging.getLogger` finds it by its name until the thread ends or sets
+    up another one; its file is closed as soon as nobody holds the logger any more. Raises OSError.
     """
     path = Path(log_file)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Any text can be logged, also what has no encoding. A handler has its own lock.
     handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter(FORMAT))
-    logger = logging.Logger(f"taskgate.{path.name}", logging.INFO)
+    logger = logging.Logger(f"taskgate:{path.absolute()}:{next(_numbers)}", logging.INFO)
     logger.propagate = False
     logger.addHandler(handler)
     weakref.finalize(logger, handler.close)
-    _current.logger = logger
+    _current.registration = _Registration(logger)
     return logger
+
+
+class _Registration:
+    """Keeps a logger known to `logging` for as long as its thread uses it: by itself, logging would never forget it."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self.logger = logger
+        known: dict[str, Any] = logging.Logger.manager.loggerDict
+        known[logger.name] = logger
+        weakref.finalize(self, known.pop, logger.name, None)
 
 
 def get_thread_logger() -> logging.Logger | None:
     """The logger that this thread set up last, or None."""
-    return getattr(_current, "logger", None)
+    registration = getattr(_current, "registration", None)
+    return registration.logger if registration else None
 
 
 def safe_log(message: object, level: int = logging.INFO) -> None:

@@ -23,8 +23,16 @@ STATUS_SECONDS = 30.0
 STARTED = re.compile(r"(?P<base>.*/exec/[0-9a-f]+/)start")
 
 
-def log_container_output(exec_result: Any, verbose: bool = True) -> str:
-    """Log the output of `container.exec_run(…)` or of `execute(…)` line by line; returns it (its last MiB).
+def log_container_output(exec_result: Any, verbose: bool = True) -> None:
+    """Log the output of `container.exec_run(…)` or of `execute(…)` line by line, if `verbose`.
+
+    As `read_container_output`, which returns the output.
+    """
+    read_container_output(exec_result, verbose)
+
+
+def read_container_output(exec_result: Any, verbose: bool = False) -> str:
+    """The output of `container.exec_run(…)` or `execute(…)` as text (its last MiB), logged line by line if `verbose`.
 
     `output` may be bytes, an iterator of bytes, pairs of them (`demux=True`), or None. Of a streamed exec the SDK
     tells no status: the engine is asked for it at the end.
@@ -41,7 +49,8 @@ def log_container_output(exec_result: Any, verbose: bool = True) -> str:
     text = kept.decode("utf-8", "replace")
     status = code if code is not None else _status_of_stream(output)
     if status:
-        safe_log(f"Script failed with exit code {status}", logging.ERROR)
+        if verbose:
+            safe_log(f"Script failed with exit code {status}", logging.ERROR)
         raise ScriptFailed(int(status), text)
     return text
 

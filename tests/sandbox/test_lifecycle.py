@@ -50,7 +50,7 @@ def test_it_is_built_once_and_stays(library: Any, names: tuple[str, str], reposi
     # The name of another image holds this one's: no match.
     library.api.tag("taskgate-test/library-base:1", f"{image}-longer", "latest")
     made = build_container(library, repository, image, name)
-    assert made is not None and made.name == name
+    assert made is not None and made.name == name and made.status == "running"
     assert execute(made, ["cat", "/built", "/hyperagents/file"]).output == b"built\nof the host"
     execute(made, "echo new >/hyperagents/new")
     assert (repository / "new").read_text() == "new\n"
@@ -93,6 +93,9 @@ def test_a_build_that_fails_is_none_and_in_the_log(
     assert build_container(library, repository, *names) is None
     said = (tmp_path / "build.log").read_text()
     assert "the reason" in said and "7" in said and "ERROR" in said
+    setup_logger(tmp_path / "quiet.log")
+    assert build_container(library, repository, *names, verbose=False) is None
+    assert (tmp_path / "quiet.log").read_text() == ""
     with pytest.raises(BuildFailed) as caught:
         make_container(library, repository, *names)
     assert "the reason" in caught.value.output

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from taskgate.harness.base.errors import ScriptFailed
 from taskgate.harness.sandbox.execute import execute
 from taskgate.harness.sandbox.log import get_thread_logger, safe_log, setup_logger
-from taskgate.harness.sandbox.output import log_container_output
+from taskgate.harness.sandbox.output import log_container_output, read_container_output
 from tests.library import running
 
 
@@ -42,6 +42,19 @@ def test_a_log_of_ones_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     setup_logger(tmp_path / "two.log")
     safe_log("two")
     assert _lines(tmp_path / "two.log") == ["two"] and len(_lines(tmp_path / "deep/er/task.log")) == 3
+
+
+def test_logging_knows_it_while_it_is_used(tmp_path: Path) -> None:
+    logger = setup_logger(tmp_path / "one.log")
+    assert logging.getLogger(logger.name) is logger
+    logging.getLogger(logger.name).info("by its name")
+    assert _lines(tmp_path / "one.log") == ["by its name"]
+    other = setup_logger(tmp_path / "one.log")
+    assert other.name != logger.name and logging.getLogger(other.name) is other
+    gc.collect()
+    assert logger.name not in logging.Logger.manager.loggerDict
+    logger.info("held")
+    assert _lines(tmp_path / "one.log")[-1] == "held"
 
 
 def test_threads_have_their_own(tmp_path: Path) -> None:
@@ -128,13 +141,13 @@ SNOW = "snow ☃ man\nend".encode()
     ids=["bytes", "text", "pieces", "bytes one by one", "a pair", "pairs"],
 )
 def test_every_form_of_output(log: Path, output: Any) -> None:
-    assert log_container_output(_result(output)) == "snow ☃ man\nend"
+    assert read_container_output(_result(output), verbose=True) == "snow ☃ man\nend"
     assert _lines(log) == ["snow ☃ man", "end"]
 
 
 def test_nothing_and_what_is_no_text(log: Path) -> None:
-    assert log_container_output(_result(None)) == ""
-    assert log_container_output((0, b"\xff\x00\x1b[31mred\r\n")) == "\ufffd\x00\x1b[31mred\r\n"
+    assert read_container_output(_result(None)) == ""
+    assert read_container_output((0, b"\xff\x00\x1b[31mred\r\n"), verbose=True) == "\ufffd\x00\x1b[31mred\r\n"
     assert _lines(log) == ["\ufffd\\x00\\x1b[31mred"]
 
 
@@ -143,7 +156,13 @@ def test_a_failure_is_raised(log: Path, verbose: bool) -> None:
     with pytest.raises(ScriptFailed, match="Script failed with exit code 3") as caught:
         log_container_output(_result(b"why\n", 3), verbose=verbose)
     assert caught.value.exit_code == 3 and caught.value.output == "why\n"
-    assert ("why" in _lines(log)) == verbose
+    assert _lines(log) == (["why", "Script failed with exit code 3"] if verbose else [])
+
+
+def test_logging_returns_nothing(log: Path) -> None:
+    assert log_container_output(_result(b"out\n")) is None  # type: ignore[func-returns-value]
+    assert log_container_output(_result(b"not logged\n"), verbose=False) is None  # type: ignore[func-returns-value]
+    assert _lines(log) == ["out"]
 
 
 def test_a_line_without_an_end_is_cut(log: Path) -> None:
@@ -155,14 +174,14 @@ def test_a_line_without_an_end_is_cut(log: Path) -> None:
 def test_pieces_make_no_difference(data: bytes, size: int) -> None:
     pieces = [data[start : start + size] for start in range(0, len(data), size)]
     setup_logger(os.devnull)
-    assert log_container_output(_result(pieces)) == log_container_output(_result(data))
+    assert read_container_output(_result(pieces)) == read_container_output(_result(data))
 
 
 def test_what_the_sdk_returns(library: Any, sound: str, log: Path) -> None:
     with running(library, sound) as container:
-        assert log_container_output(container.exec_run("echo one")) == "one\n"
-        assert log_container_output(container.exec_run(["sh", "-c", "echo a; echo b >&2"], demux=True)) == "a\nb\n"
-        assert log_container_output(execute(container, "echo two")) == "two\n"
+        assert read_container_output(container.exec_run("echo one")) == "one\n"
+        assert read_container_output(container.exec_run(["sh", "-c", "echo a; echo b >&2"], demux=True)) == "a\nb\n"
+        assert read_container_output(execute(container, "echo two")) == "two\n"
         with pytest.raises(ScriptFailed) as caught:
             log_container_output(container.exec_run(["sh", "-c", "echo no; exit 4"]))
         assert caught.value.exit_code == 4

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import resource
+import socket
 import stat
 import tarfile
 import tempfile
@@ -19,9 +20,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from examples import images
-from taskgate.harness.base.errors import InfraError, TransferError
-from taskgate.harness.sandbox import archive
+from taskgate.harness.base.errors import (
+    InfraError,
+    PathIsDirectory,
+    PathNotDirectory,
+    PathNotFound,
+    PathNotPermitted,
+    PathTooLarge,
+    TransferError,
+    UserNotFound,
+)
+from taskgate.harness.sandbox import archive, container_files
 from taskgate.harness.sandbox.execute import execute
+from taskgate.harness.sandbox.log import setup_logger
 from taskgate.harness.sandbox.transfer import copy_from_container, copy_to_container
 from tests.library import bring, named, running
 
@@ -238,6 +249,185 @@ def test_twenty_threads_at_once(container: Any, tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert [(tmp_path / f"d{number}/x").read_text() for number in range(20)] == [str(n) for n in range(20)]
+
+
+# Owners and users.
+
+
+def _about(container: Any, *paths: str) -> list[str]:
+    done = execute(container, ["stat", "-c", "%U %G %a", "--", *paths], user="0")
+    return done.check().stdout.decode().splitlines()
+
+
+@pytest.fixture
+def home(container: Any) -> Iterator[str]:
+    """A folder of the user agent, and what is in it."""
+    script = "mkdir -p /tmp/home/sub && echo old >/tmp/home/file && echo old >/tmp/home/sub/file && umask 0"
+    script += " && chmod 600 /tmp/home/file && chmod 700 /tmp/home/sub && chmod 640 /tmp/home/sub/file"
+    execute(container, script, user="agent").check()
+    yield "/tmp/home"
+    execute(container, ["rm", "-rf", "/tmp/home"], user="0").check()
+
+
+def test_what_is_there_keeps_its_owner_and_mode(container: Any, home: str, tmp_path: Path) -> None:
+    (tmp_path / "home/sub").mkdir(parents=True)
+    for name in ("file", "sub/file", "sub/fresh"):
+        (tmp_path / "home" / name).write_text("new")
+    copy_to_container(container, tmp_path / "home/file", f"{home}/file")
+    assert _about(container, f"{home}/file") == ["agent agent 600"]
+    copy_to_container(container, tmp_path / "home", home)
+    names = [home, f"{home}/file", f"{home}/sub", f"{home}/sub/file", f"{home}/sub/fresh"]
+    assert _about(container, *names) == [
+        "agent agent 755", "agent agent 600", "agent agent 700", "agent agent 640", "root root 644",
+    ]  # fmt: skip
+    assert execute(container, f"cat {home}/file {home}/sub/file {home}/sub/fresh").output == b"newnewnew"
+
+
+@pytest.mark.parametrize(
+    ("owner", "expected"), [("agent", "agent agent"), ("1000:root", "agent root"), ("root:agent", "root agent")]
+)
+def test_an_owner_of_all_of_it(container: Any, home: str, tmp_path: Path, owner: str, expected: str) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/file").write_text("new")
+    copy_to_container(container, tmp_path / "sub", f"{home}/sub", owner=owner)
+    copy_to_container(container, tmp_path / "sub/file", f"{home}/a/b/file", owner=owner, mode=0o640)
+    assert _about(container, f"{home}/sub/file", f"{home}/a", f"{home}/a/b", f"{home}/a/b/file") == [
+        f"{expected} 640", f"{expected} 755", f"{expected} 755", f"{expected} 640",
+    ]  # fmt: skip
+    with pytest.raises(UserNotFound, match="nobody-here"):
+        copy_to_container(container, tmp_path / "sub", f"{home}/sub", owner="nobody-here")
+
+
+def test_writing_as_a_user(container: Any, home: str, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/file").write_text("new")
+    (tmp_path / "sub/run").write_text("new")
+    (tmp_path / "sub/run").chmod(0o775)
+    copy_to_container(container, tmp_path / "sub", f"{home}/sub", user="agent")
+    copy_to_container(container, tmp_path / "sub", f"{home}/other/sub", user="agent")
+    copy_to_container(container, tmp_path / "sub/run", f"{home}/bin/run", user="agent")
+    names = ("sub/file", "sub/run", "other", "other/sub/run", "bin", "bin/run")
+    assert _about(container, *(f"{home}/{name}" for name in names)) == [
+        "agent agent 640", "agent agent 775", "agent agent 755", "agent agent 775", "agent agent 755",
+        "agent agent 775",
+    ]  # fmt: skip
+    assert execute(container, f"ls -A {home}").output.split() == [b"bin", b"file", b"other", b"sub"]
+    for source, dest in (("sub/file", "/etc/passwd"), ("sub/file", "/new"), ("sub", "/etc/new"), ("sub", "/etc")):
+        with pytest.raises(PathNotPermitted) as refused:
+            copy_to_container(container, tmp_path / source, dest, user="agent")
+        assert isinstance(refused.value, PermissionError)
+    execute(container, f"ln -s /etc/passwd {home}/link && chmod 755 {home}", user="agent").check()
+    with pytest.raises(PathNotPermitted):
+        copy_to_container(container, tmp_path / "sub/file", f"{home}/link", user="agent")
+    with pytest.raises(PathIsDirectory):
+        copy_to_container(container, tmp_path / "sub/file", f"{home}/sub", user="agent")
+    with pytest.raises(PathNotDirectory):
+        copy_to_container(container, tmp_path / "sub", f"{home}/file", user="agent")
+    assert execute(container, "grep -c agent /etc/passwd; ls /etc/.taskgate* /etc/new").output.startswith(b"1\n")
+
+
+# Links and special files.
+
+
+def test_links_are_followed_in_the_container_alone(container: Any, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("of the host")
+    script = f"""rm -rf /tmp/f; mkdir -p /tmp/f/d {tmp_path} && echo inside >{tmp_path}/secret && cd /tmp/f
+    ln -s {tmp_path}/secret out; ln -s d/x chain; ln -s ../out d/x; ln -s /nowhere dangling; ln -s {tmp_path} folder"""
+    execute(container, script).check()
+    copy_from_container(container, "/tmp/f", tmp_path / "links")
+    assert (tmp_path / "links/out").is_symlink()
+    setup_logger(tmp_path / "log")
+    copy_from_container(container, "/tmp/f", tmp_path / "copy", follow=True)
+    setup_logger(os.devnull)
+    assert "dangling" in (tmp_path / "log").read_text()
+    found = _tree(tmp_path / "copy")
+    assert sorted(found) == [".", "chain", "d", "d/x", "folder", "folder/secret", "out"]
+    assert {entry[2] for entry in found.values() if entry[0] == "file"} == {b"inside\n"}
+    assert not any(entry[0] == "link" for entry in found.values())
+    copy_from_container(container, "/tmp/f/chain", tmp_path / "one", follow=True)
+    assert (tmp_path / "one").read_text() == "inside\n"
+    execute(container, "ln -s .. /tmp/f/d/up").check()
+    with pytest.raises(TransferError, match="holds it"):
+        copy_from_container(container, "/tmp/f", tmp_path / "endless", follow=True)
+    execute(container, ["rm", "-rf", "/tmp/f", str(tmp_path)])
+
+
+def test_special_files_may_be_left_out(container: Any, tmp_path: Path) -> None:
+    execute(container, "mkdir -p /tmp/s && mkfifo /tmp/s/pipe && echo x >/tmp/s/file").check()
+    with pytest.raises(TransferError, match="neither file"):
+        copy_from_container(container, "/tmp/s", tmp_path / "s")
+    copy_from_container(container, "/tmp/s", tmp_path / "s", special="skip")
+    assert [path.name for path in (tmp_path / "s").iterdir()] == ["file"]
+    os.mkfifo(tmp_path / "s/pipe")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s/socket"))
+        with pytest.raises(TransferError, match="neither file"):
+            copy_to_container(container, tmp_path / "s", "/tmp/back")
+        (tmp_path / "s/pipe").unlink()
+        with pytest.raises(TransferError, match="neither file"):
+            copy_to_container(container, tmp_path / "s", "/tmp/back")
+        os.mkfifo(tmp_path / "s/pipe")
+        copy_to_container(container, tmp_path / "s", "/tmp/back", special="skip")
+    assert execute(container, "ls -A /tmp/back").output == b"file\n"
+
+
+def test_errors_are_of_their_kinds_and_logged(container: Any, tmp_path: Path) -> None:
+    setup_logger(tmp_path / "log")
+    with pytest.raises(PathNotFound) as missing:
+        copy_from_container(container, "/absent", tmp_path / "x")
+    assert isinstance(missing.value, TransferError) and isinstance(missing.value, FileNotFoundError)
+    assert "ERROR" in (tmp_path / "log").read_text() and "/absent" in (tmp_path / "log").read_text()
+    setup_logger(tmp_path / "quiet")
+    with pytest.raises(PathNotFound):
+        copy_from_container(container, "/absent", tmp_path / "x", verbose=False)
+    assert (tmp_path / "quiet").read_text() == ""
+    setup_logger(os.devnull)
+    with pytest.raises(PathTooLarge):
+        copy_from_container(container, "/etc/passwd", tmp_path / "x", max_bytes=3)
+
+
+# Single files.
+
+
+def test_files_are_looked_at(container: Any) -> None:
+    execute(container, "cd /tmp; echo 12345 >file; chmod 4751 file; ln -sf file link; ln -sf /no gone; mkdir -p folder")
+    found = container_files.stat(container, "/tmp/file")
+    assert found and (found.kind, found.size, found.mode) == ("file", 6, 0o4751) and found.mtime
+    followed, link = (container_files.stat(container, "/tmp/link", follow=follow) for follow in (True, False))
+    assert followed and followed.kind == "file" and followed.path == "/tmp/file"
+    assert link and link.kind == "link" and link.target == "/tmp/file"
+    folder = container_files.stat(container, "/tmp/folder/")
+    assert folder and folder.kind == "folder"
+    assert container_files.stat(container, "/tmp/gone") is None and container_files.stat(container, "/tmp/no") is None
+    assert container_files.exists(container, "/tmp/gone", follow=False) and not container_files.exists(container, "/no")
+
+
+@pytest.mark.parametrize("user", [None, "", "agent"])
+def test_files_are_read_and_written(container: Any, user: str | None) -> None:
+    path = f"/tmp/rw-{user}/deep/a b"
+    for text in ("first é\r\n", "", "second"):
+        container_files.write_text(container, path, text, user=user)
+        assert container_files.read_text(container, path, user=user) == text
+    container_files.write_bytes(container, path, b"\xff\0", user=user, mode=0o700)
+    assert container_files.read_bytes(container, path, user=user) == b"\xff\0"
+    assert _about(container, path) == ["agent agent 700" if user == "agent" else "root root 700"]
+    with pytest.raises(PathTooLarge):
+        container_files.read_bytes(container, path, user=user, limit=1)
+    with pytest.raises(PathNotFound, match="absent"):
+        container_files.read_bytes(container, "/tmp/absent", user=user)
+    with pytest.raises(PathIsDirectory):
+        container_files.read_bytes(container, "/etc", user=user)
+    with pytest.raises(PathIsDirectory):
+        container_files.write_bytes(container, "/etc", b"", user=user)
+    execute(container, "mkfifo /tmp/fifo; chmod 666 /tmp/fifo")
+    with pytest.raises(TransferError, match="regular file"):
+        container_files.read_bytes(container, "/tmp/fifo", user=user)
+    if user == "agent":
+        with pytest.raises(PathNotPermitted):
+            container_files.read_bytes(container, "/etc/shadow", user=user)
+        with pytest.raises(PathNotPermitted):
+            container_files.write_bytes(container, "/etc/shadow", b"", user=user)
+    execute(container, ["rm", "-rf", f"/tmp/rw-{user}"], user="0")
 
 
 # Hostile archives.
