@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, TextIO
@@ -12,11 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from taskgate.harness.base import escape
 from taskgate.harness.gate.tally import Tally
 from taskgate.harness.gate.verdict import Record
 from taskgate.reports.report import Report, RunContext
 
 EVERY_SECONDS = 0.1
+# Without a terminal: a line so often, and whenever another such share of the images is judged.
+LINE_SECONDS, SHARE = 30.0, 0.05
+NAMED = 3
 
 
 def progress(run: RunContext) -> list[Report]:
@@ -62,16 +67,67 @@ class Progress(Report):
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
-        """pytest's letters for images would only be in the way."""
-        if self._task_id(getattr(report, "nodeid", "")) is None:
-            return None
-        if report.outcome == "rerun":
-            return "rerun", "", "RERUN"
-        if report.when in ("setup", "teardown"):
-            category = "error" if report.failed else "skipped" if report.skipped else ""
-        else:
-            category = report.outcome
-        return category, "", ""
+        return _without_letter(report, self._task_id)
+
+
+class LineProgress(Report):
+    """Writes a line to `stream`, no terminal, every 30 seconds and every 5 % of the images."""
+
+    def __init__(self, stream: TextIO, task_id: Callable[[str], str | None]) -> None:
+        self._stream, self._task_id = stream, task_id
+        self._running: dict[str, None] = {}
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._begun, self._written, self._done = time.monotonic(), 0.0, 0
+
+    def begin(self, tally: Tally) -> None:
+        self._begun = self._written = time.monotonic()
+        self._thread = threading.Thread(target=self._tick, args=(tally,), daemon=True)
+        self._thread.start()
+
+    def add(self, record: Record, tally: Tally) -> None:
+        self._running.pop(record.task_id, None)
+        done, total = len(tally.records), len(tally.scope)
+        if done == total or (done - self._done) / total >= SHARE:
+            self._write(tally)
+
+    def finish(self, tally: Tally) -> None:
+        self._over.set()
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        if task_id := self._task_id(nodeid):
+            self._running[task_id] = None
+
+    def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
+        return _without_letter(report, self._task_id)
+
+    def _tick(self, tally: Tally) -> None:
+        while not self._over.wait(1.0):
+            if time.monotonic() - self._written >= LINE_SECONDS:
+                self._write(tally)
+
+    def _write(self, tally: Tally) -> None:
+        with self._lock:
+            self._written, self._done = time.monotonic(), len(tally.records)
+            running = list(self._running)
+            named = ", ".join(escape.line(task_id, 60) for task_id in running[:NAMED])
+            more = f" and {len(running) - NAMED} more" if len(running) > NAMED else ""
+            text = describe(tally, self._written - self._begun)
+            self._stream.write(f"{text}{f'  now: {named}{more}' if running else ''}\n")
+            self._stream.flush()
+
+
+def _without_letter(report: Any, task_id: Callable[[str], str | None]) -> tuple[str, str, str] | None:
+    """pytest's letters for images would only be in the way."""
+    if task_id(getattr(report, "nodeid", "")) is None:
+        return None
+    if report.outcome == "rerun":
+        return "rerun", "", "RERUN"
+    if report.when in ("setup", "teardown"):
+        category = "error" if report.failed else "skipped" if report.skipped else ""
+    else:
+        category = report.outcome
+    return category, "", ""
 
 
 def describe(tally: Tally, seconds: float) -> str:

@@ -112,6 +112,16 @@ class NoSpace(InfraError):
     transient = False
 
 
+class CheckFailed(InfraError):
+    """A check raised an exception of its own. `trace`: the traceback from the check's file on."""
+
+    transient = False
+
+    def __init__(self, problem: str, *, trace: str) -> None:
+        super().__init__(problem)
+        self.trace = trace
+
+
 class BundleError(InfraError):
     """A runtime can't be built, or can't be brought into an image."""
 

@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterable
 import tenacity
 
 from taskgate.checks._registry import Check
-from taskgate.harness.base.errors import EngineTimeout, EngineUnavailable, InfraError, RuntimeGone
+from taskgate.harness.base.errors import CheckFailed, EngineTimeout, EngineUnavailable, InfraError, RuntimeGone
 from taskgate.harness.base.version import version
 from taskgate.harness.engine.client import Engine, Image
 from taskgate.harness.gate.examiner import Examiner
 from taskgate.harness.gate.image_provider import DiskLimit, ImageProvider
-from taskgate.harness.gate.judge import new_record
+from taskgate.harness.gate.judge import EVIDENCE_CHARACTERS, new_record
 from taskgate.harness.gate.known_verdicts import KnownVerdicts
 from taskgate.harness.gate.published_images import PublishedImages
 from taskgate.harness.gate.skip_entry import Entry
-from taskgate.harness.gate.verdict import Record, Verdict
+from taskgate.harness.gate.verdict import Evidence, Record, Verdict
 from taskgate.harness.runtime.delivery import Delivery
 from taskgate.harness.sandbox.isolation.prover import Prover
 from taskgate.harness.sandbox.isolation.tools import Tools
@@ -91,6 +91,10 @@ class Gate:
             # An engine that is away costs the first image the waiting, not every one of ten thousand.
             self._down = isinstance(error, GONE)
             record = new_record(task, Verdict.INFRA)
+            if isinstance(error, CheckFailed):
+                record.evidence = Evidence(
+                    "(the check's own Python code)", "raised", error.trace[-EVIDENCE_CHARACTERS:]
+                )
             record.reason = str(error)[:2000]
             record.hint = "Nothing is known of the image. Fix what is named above and run again."
             record.seconds = time.monotonic() - begun

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from taskgate.checks import _registry as registry
 from taskgate.checks._registry import Check, Skip, Warn
-from taskgate.harness.base.errors import ImageNotFound, InfraError, PlatformUnavailable, StartFailed, TaskgateError
+from taskgate.harness.base.errors import (
+    CheckFailed,
+    ImageNotFound,
+    PlatformUnavailable,
+    StartFailed,
+    TaskgateError,
+)
 from taskgate.harness.gate.verdict import Evidence, Outcome, Record, Verdict, finding
 from taskgate.harness.sandbox.sandbox import CheckStopped, Sandbox
 from taskgate.harness.sandbox.shell import Result
@@ -136,9 +144,7 @@ class Judgement:
         except TaskgateError:
             raise
         except Exception as error:
-            failed = InfraError(f"the check {check.name} itself failed: {type(error).__name__}: {error}")
-            failed.transient = False
-            raise failed from error
+            raise _check_failed(check, error) from error
 
     def _rule_out_emulation(self, error: StartFailed) -> None:
         """Raises PlatformUnavailable where the image is of another architecture, and that may be why."""
@@ -164,3 +170,15 @@ def _evidence(result: Result | None) -> Evidence | None:
         return None
     status = result.stopped or result.code
     return Evidence(result.command[:EVIDENCE_CHARACTERS], status, result.out[-EVIDENCE_CHARACTERS:])
+
+
+def _check_failed(check: Check, error: Exception) -> CheckFailed:
+    """What to tell the author of a check that raised `error`: the exception, file and line, and the traceback."""
+    frames = traceback.extract_tb(error.__traceback__)
+    # The first frames are the gate's own; what the check called may be anybody's.
+    own = inspect.getsourcefile(check.body)
+    start = next((number for number, frame in enumerate(frames) if frame.filename == own), 0)
+    last = next((frame for frame in reversed(frames) if frame.filename == own), frames[-1])
+    problem = f"the check {check.name} itself failed: {type(error).__name__}: {error} ({last.filename}:{last.lineno})"
+    lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames[start:])]
+    return CheckFailed(problem, trace="".join([*lines, *traceback.format_exception_only(error)]))

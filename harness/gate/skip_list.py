@@ -23,6 +23,10 @@ class SkipList(Protocol):
         """
         ...
 
+    def discard(self, ids: Iterable[str]) -> None:
+        """Remove entries because a person says so, those by hand included. Raises SkipListError."""
+        ...
+
 
 def open_skip_list(where: str) -> SkipList:
     """The list at a path, or in the database that a URL (`sqlite:///…`, `postgresql://…`) names."""

@@ -45,7 +45,9 @@ class TableSkipList:
             self._insert = sqlite.insert if kind == "sqlite" else postgresql.insert
             self._engine = sa.create_engine(parsed, connect_args=wait, poolclass=sa.NullPool)
         except (NoSuchModuleError, ImportError) as error:
-            raise SkipListError(f"can't be used: {error}", file=url.partition("://")[0] + "://…") from error
+            kind = url.partition(":")[0]
+            extra = ": pip install 'taskgate[postgresql]'" if kind.startswith("postgresql") else ""
+            raise SkipListError(f"can't be used: {error}{extra}", file=f"{kind}://…") from error
         except (SQLAlchemyError, ValueError):
             # The message, and the error itself, may hold a part of a password that isn't percent-encoded.
             where = url.partition("://")[0] + "://…"
@@ -94,6 +96,15 @@ class TableSkipList:
                     connection.execute(delete if isinstance(item, str) else delete.where(_cleared(item)))
         except SQLAlchemyError as error:
             raise self._failure(error) from error
+
+    def discard(self, ids: Iterable[str]) -> None:
+        try:
+            self._create()
+            with self._engine.begin() as connection:
+                for task_id in ids:
+                    connection.execute(sa.delete(table).where(table.c.task_id == task_id))
+        except SQLAlchemyError as error:
+            raise self._trouble(error) from error
 
     def _create(self) -> None:
         try:

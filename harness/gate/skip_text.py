@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -44,12 +44,25 @@ class TextSkipList:
         # A list that can't be read is reported before a folder or a lock is created.
         if not (adding or removing) or not (self._lines() or adding):
             return
+        self._rewrite(lambda lines: self._merged(lines, adding, removing))
+
+    def discard(self, ids: Iterable[str]) -> None:
+        unwanted = set(ids)
+        if self._lines():
+            self._rewrite(lambda lines: self._without(lines, unwanted))
+
+    def _without(self, old: list[str], unwanted: set[str]) -> list[str]:
+        kept = (lines for lines, entry in self._blocks(old) if not (entry and entry.task_id in unwanted))
+        return [line for lines in kept for line in lines]
+
+    def _rewrite(self, change: Callable[[list[str]], list[str]]) -> None:
+        """Replace the file's lines under its lock. Raises SkipListError."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             target = self.path.resolve()
             with FileLock(target.with_name(f".{target.name}.lock"), timeout=LOCK_SECONDS):
                 old = self._lines()
-                new = self._merged(old, adding, removing)
+                new = change(old)
                 if new != old:
                     files.write(target, "".join(f"{line}\n" for line in new).encode())
         except Timeout as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 SUITE = Path(__file__).parent / "suite" / "test_taskgate.py"
@@ -15,6 +14,17 @@ def id_of_case(nodeid: str) -> str | None:
     return rest[:-1] if separator and not before.count("[") else None
 
 
+def case_argument(task_id: str) -> str:
+    """What names a task's case on pytest's command line."""
+    return f"{CASE}{task_id}]"
+
+
+def full_path(argument: str) -> str:
+    """An argument that names the suite by the short form of node ids, with the suite's path."""
+    name, separator, case = argument.partition("::")
+    return f"{SUITE}{separator}{case}" if name == SUITE.name and not Path(name).exists() else argument
+
+
 def names_suite(argument: str, base: Path) -> bool:
     """Does an argument of the command line name the packaged suite, or cases of it?"""
     path = base / argument.partition("::")[0]
@@ -22,8 +32,3 @@ def names_suite(argument: str, base: Path) -> bool:
         return path.resolve() == SUITE.resolve()
     except (OSError, RuntimeError):
         return False
-
-
-def suite_path() -> str:
-    """The suite as it is shown: relative to the current directory if it lies below it."""
-    return os.path.relpath(SUITE) if SUITE.is_relative_to(Path.cwd()) else str(SUITE)

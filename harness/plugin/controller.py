@@ -20,7 +20,7 @@ from taskgate.harness.engine.client import Engine
 from taskgate.harness.gate import population
 from taskgate.harness.gate.verdict import Record
 from taskgate.harness.plugin import report_trimming, writable
-from taskgate.harness.plugin.case_ids import id_of_case, suite_path
+from taskgate.harness.plugin.case_ids import case_argument, id_of_case
 from taskgate.harness.plugin.exit_status import Exit, ExitStatus
 from taskgate.harness.plugin.options import Settings
 from taskgate.harness.plugin.reaper import Reaper
@@ -95,7 +95,7 @@ class Controller:
     def _reproduce(self, record: Record) -> str:
         """A command that judges this one image again, whatever its id holds."""
         # Not -k: its expressions can't express every id.
-        case = f"{suite_path()}::test_image[{record.task_id}]"
+        case = case_argument(record.task_id)
         source = [f"--images={masked(self._config.option.images)}"]
         if self._config.option.format:
             source.append(f"--format={self._config.option.format}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Generator
 from pathlib import Path
@@ -19,7 +18,7 @@ from taskgate.harness.engine import ownership
 from taskgate.harness.gate.cache import VerdictCache
 from taskgate.harness.gate.replay import Replay
 from taskgate.harness.plugin import hookspecs, options, outcomes, report_property
-from taskgate.harness.plugin.case_ids import SUITE, names_suite
+from taskgate.harness.plugin.case_ids import SUITE, full_path, names_suite
 from taskgate.harness.plugin.cluster_loop import ClusterLoop
 from taskgate.harness.plugin.controller import Controller
 from taskgate.harness.plugin.fixtures import gate, judge, proof_judge, sandbox, tasks_of
@@ -117,7 +116,9 @@ def _add_suite(config: pytest.Config) -> None:
     """With --images the images are always judged, whatever other tests the command line names."""
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
         config.args = [str(SUITE)]
-    elif not any(names_suite(arg, config.invocation_params.dir) for arg in config.args):
+        return
+    config.args = [full_path(arg) for arg in config.args]
+    if not any(names_suite(arg, config.invocation_params.dir) for arg in config.args):
         config.args = [*config.args, str(SUITE)]
 
 
@@ -141,11 +142,16 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
-    """Outside of a clone the suite lies beyond rootdir, where pytest would give it an empty id."""
+    """The suite's node ids are short, wherever it is installed; `full_path` finds it again by them."""
     if module_path == SUITE:
-        nodeid = Path(os.path.relpath(SUITE, parent.config.rootpath)).as_posix()
-        return pytest.Module.from_parent(parent, path=module_path, nodeid=nodeid)
+        return pytest.Module.from_parent(parent, path=module_path, nodeid=SUITE.name)
     return None
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """What pytest shows beside a node id is the same everywhere as well."""
+    if item.path == SUITE:
+        item.location = (SUITE.name, item.location[1], item.location[2])
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
 
@@ -18,7 +19,18 @@ from taskgate.harness.tasks import shards, task_set
 from taskgate.harness.tasks.task import Task
 
 
-def add(parser: pytest.Parser) -> None:
+class OptionGroup(Protocol):
+    """What an option is declared on: pytest's group, or what passes it on to argparse."""
+
+    def addoption(self, *names: str, **attributes: Any) -> None: ...
+
+
+class OptionParser(Protocol):
+    def getgroup(self, name: str, description: str) -> OptionGroup: ...
+
+
+def add(parser: OptionParser) -> None:
+    """Declare the gate's options."""
     group = parser.getgroup("taskgate", "taskgate: which task images can an agent work in?")
     group.addoption(
         "--images",
@@ -146,6 +158,8 @@ def parse(config: pytest.Config, given: list[Task] | None = None) -> Settings:
     base = config.invocation_params.dir
     folders = [base / folder for folder in option.check_path]
     if given is None:
+        if option.balance and not option.shard:
+            raise UsageError("needs --shard=I/N: it says how the parts are made", field="--balance")
         tasks, checks = load(option.images, folders, format=option.format, base=base)
         seconds = shards.recorded(base / option.balance) if option.balance else None
         tasks = shards.pick(tasks, option.shard, seconds)

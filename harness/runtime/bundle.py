@@ -100,6 +100,17 @@ class Store:
         files.write(self.folder / f"{bundle.name}.json", about)
         files.write(self.folder / "keys" / key, bundle.name.encode())
 
+    def describe(self, bundle: Bundle, text: str) -> None:
+        """Note for people what the bundle holds. Raises OSError."""
+        files.write(self.folder / f"{bundle.name}.txt", text.encode())
+
+    def about(self, bundle: Bundle) -> str | None:
+        """The note of `describe`; None for bundles of older versions."""
+        try:
+            return (self.folder / f"{bundle.name}.txt").read_text()
+        except (OSError, UnicodeDecodeError):
+            return None
+
     def remove(self, bundle: Bundle) -> None:
         for path in [self.folder / f"{bundle.name}.json", *self.folder.glob(f"{bundle.name}.*")]:
             path.unlink(missing_ok=True)

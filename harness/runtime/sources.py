@@ -29,9 +29,18 @@ def resolve(engine: Engine, store: Store, runtime: Runtime, platform: str, *, re
         if not refresh and (known := store.find(made_from)):
             return known
         try:
-            return _make(engine, store, made_from, runtime, platform)
+            bundle_made = _make(engine, store, made_from, runtime, platform)
+            store.describe(bundle_made, _description(runtime))
+            return bundle_made
         except OSError as error:
             raise BundleError(f"the runtime can't be kept in {store.folder}: {error}") from error
+
+
+def _description(runtime: Runtime) -> str:
+    """Where the runtime's agent is from, for people."""
+    source = runtime.agent or runtime.from_image or runtime.tar or runtime.directory
+    parts = [f"agent {source}" if source else "no agent"]
+    return ", ".join([*parts, *([f"requirements {runtime.requirements}"] if runtime.requirements else [])])
 
 
 def prepare(connect: Callable[[], Engine], tasks: Iterable[Task]) -> None:

@@ -105,7 +105,9 @@ def tasks(
 
 
 def _source(text: str, base: Path | None) -> Source:
-    """A relative path is taken from `base`."""
+    """A relative path is taken from `base`. Raises UsageError for a web address."""
+    if text.lower().startswith(("http://", "https://")):
+        raise UsageError("is a web address: download the file first (a registry is registry://HOST)", file=text)
     if "://" in text or base is None:
         return Source.parse(text)
     source = Source.parse(str(base / text))

@@ -357,6 +357,10 @@ def test_a_check_that_fails_itself_blames_no_image(gate: Gate, three: str, tmp_p
     )
     run = gate(three, "--check-path=mine.d", "-k", "django")
     assert run.status == 10 and "ZeroDivisionError" in run.tasks["good-django"]["reason"] and run.listed == set()
+    # Its author sees file and line, and the traceback from there on.
+    assert f"({tmp_path}/mine.d/buggy.py:4)" in run.tasks["good-django"]["reason"]
+    assert f'|   File "{tmp_path}/mine.d/buggy.py", line 4, in buggy' in run.output
+    assert "judge.py" not in run.output, run.output
 
 
 def test_shards_are_a_partition(gate: Gate, sound: str) -> None:
