@@ -27,7 +27,7 @@ NAMED = 3
 def progress(run: RunContext) -> list[Report]:
     """A progress line if stdout is a terminal and pytest was not asked for a line per test."""
     option, stdout = run.config.option, sys.__stdout__
-    if option.verbose or option.collectonly or not stdout or not stdout.isatty():
+    if option.verbose > 0 or option.collectonly or not stdout or not stdout.isatty():
         return []
     return [Progress(stdout, run.task_id)]
 

@@ -13,6 +13,7 @@ import pytest
 
 from examples import images
 from taskgate.checks._registry import ORDER
+from taskgate.harness.plugin.case_ids import SUITE
 from tests.conftest import Gate
 
 HEAD = "version: 1\ndefaults: {repo_path: /testbed, pull: never, agent: {module: agent}}\ntasks:\n"
@@ -145,10 +146,12 @@ def test_a_path_does_not_bypass_the_gate(gate: Gate, three: str, tmp_path: Path,
     assert run.status == 1 and set(run.tasks) == {"good-django", "bad", "good-2"}, run.output
     assert "1 failed, 3 passed" in run.output
     # The suite itself may be named, with a case or without.
-    suite = re.search(r"\S+test_taskgate\.py", gate(three, "--collect-only", "-q").output)
-    assert suite is not None
-    one = gate(three, *workers, f"{suite[0]}::test_image[good-2]")
-    assert one.status == 0 and "1 passed" in one.output, one.output
+    for suite in (str(SUITE), "test_taskgate.py"):
+        one = gate(three, *workers, f"{suite}::test_image[good-2]")
+        assert one.status == 0 and "1 passed" in one.output, one.output
+    # Its node ids are the same wherever it is installed.
+    listed = gate(three, "--collect-only", "-q").output.splitlines()
+    assert "test_taskgate.py::test_image[good-2]" in listed, listed
 
 
 def test_no_image_judged_is_never_a_success(gate: Gate, three: str, tmp_path: Path) -> None:
