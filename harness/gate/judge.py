@@ -14,6 +14,7 @@ from taskgate.checks._registry import Check, Skip, Warn
 from taskgate.harness.base.errors import (
     CheckFailed,
     ImageNotFound,
+    InfraError,
     PlatformUnavailable,
     StartFailed,
     TaskgateError,
