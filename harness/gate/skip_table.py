@@ -104,7 +104,7 @@ class TableSkipList:
                 for task_id in ids:
                     connection.execute(sa.delete(table).where(table.c.task_id == task_id))
         except SQLAlchemyError as error:
-            raise self._trouble(error) from error
+            raise self._failure(error) from error
 
     def _create(self) -> None:
         try:
