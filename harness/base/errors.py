@@ -46,7 +46,7 @@ class ImageError(TaskgateError):
 
 
 class ImageNotFound(ImageError):
-    """The registry (or, with `pull: never`, the engine) answered that there is no such image."""
+    """The registry answered that there is no such image, or no registry could have one of that name."""
 
 
 class ImageChanged(TaskgateError):
@@ -69,9 +69,20 @@ class StartFailed(ImageError):
 
 
 class InfraError(TaskgateError):
-    """Engine, registry, network, disk or this program failed. `transient`: worth another try."""
+    """Engine, registry, network, disk or this program failed.
+
+    `transient`: worth another try. `patience`: seconds after which it is no longer; None: as long as others are tried.
+    """
 
     transient = True
+    patience: float | None = None
+
+    def __init__(self, *args: object, transient: bool | None = None, patience: float | None = None) -> None:
+        super().__init__(*args)
+        if transient is not None:
+            self.transient = transient
+        if patience is not None:
+            self.patience = patience
 
 
 class EngineUnavailable(InfraError):
@@ -88,6 +99,12 @@ class EngineTimeout(InfraError):
     """The engine did not answer in time."""
 
 
+class NotOnHost(InfraError):
+    """The engine does not have the image, and `pull: never` forbids asking a registry for it."""
+
+    transient = False
+
+
 class ImageRefused(InfraError):
     """The engine refused to load an image that was sent to it."""
 
@@ -99,7 +116,9 @@ class RegistryError(InfraError):
 
 
 class RegistryRefused(RegistryError):
-    """The registry answered, and answers no: 401, 403, 405 and the like."""
+    """The registry answered 400, 401, 403, 405 or the like, and would do so again."""
+
+    transient = False
 
 
 class Unresolved(RegistryError):

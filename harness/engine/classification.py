@@ -1,4 +1,4 @@
-"""Whose fault is it? The one place that reads meaning out of an engine's or a registry's words.
+"""Whose fault is it? The one place that interprets the messages of engines and registries.
 
 Only what is listed as the image's own fault is ever held against an image. Everything unknown is infra.
 """
@@ -28,6 +28,7 @@ from taskgate.harness.base.errors import (
     TaskgateError,
     Unresolved,
 )
+from taskgate.harness.engine.image_name import login_hint, registry_of, split_tag, without_registry
 
 DENIED = "permission denied: this user may not use the engine (is it in the engine's group, such as `docker`?)"
 # An image may have written all of it. Patterns are tried at every place of a text: what they span has an end.
@@ -38,7 +39,27 @@ NO_SPACE = re.compile(r"no space left on device|disk quota exceeded|\bENOSPC\b",
 NOT_FOUND = re.compile(r"manifest unknown|name unknown|repository name not known to registry", re.I)
 # containerd's, of every 404: the registry's, or that of a gateway before one that is down.
 SOME_404 = re.compile(r"failed to resolve reference .{0,1000}: not found", re.I)
-REFUSED = re.compile(r"unauthorized|denied|docker login|\b429\b|too ?many", re.I)
+TOO_MANY = re.compile(r"\b429\b|too ?many", re.I)
+DENIED_ACCESS = re.compile(
+    r"unauthorized|(?<!permission )denied|docker login|authentication required|no basic auth credentials"
+    r"|forbidden|status.{0,80}\b40[13]\b",
+    re.I,
+)
+# Answers that stay the same however often they are asked for.
+PERMANENT = re.compile(
+    r"\b400 bad request|status.{0,80}\b400\b|invalid reference|(?:name|tag)[_ ]invalid"
+    r"|max depth exceeded"
+    r"|(?:unsupported|unknown|invalid).{0,40}(?:compression|media ?type|mime ?type|manifest|schema)"
+    r"|(?:media ?type|mime ?type|compression|manifest|schema).{0,60}(?:unsupported|not supported|no longer supported"
+    r"|unknown|unrecognized)"
+    r"|encountered remote .{0,300} when fetching|schema 1 .{0,100}(?:deprecated|removed|disabled)"
+    r"|invalid tar header|target image does not support|invalid rootfs",
+    re.I,
+)
+# Nobody listens at the registry's address, or it has none.
+UNREACHABLE = re.compile(r"connection refused|no such host|no route to host|network is unreachable", re.I)
+# Long enough for a registry that is being restarted, and no longer.
+UNREACHABLE_SECONDS = 3.0
 NO_PLATFORM = re.compile(
     r"no matching manifest for|does not match the specified platform|cannot be used on this platform"
     r"|no image found in (?:manifest list|image index) for architecture|choosing an image from manifest list",
@@ -67,19 +88,37 @@ START = (
 
 
 def of_pull(message: str, image: str) -> TaskgateError:
-    """What a failed pull of `image` means."""
-    # A port such as 42429, or a repository named `denied`, says nothing of what happened.
-    words = message.replace(image, "IMAGE").replace(image.partition("@")[0].rpartition(":")[0] or image, "IMAGE")
+    """What a failed pull of `image` means: ImageNotFound and PlatformUnavailable, else Unresolved, NoSpace or
+    RegistryError, which says whether another try makes sense."""
+    words = _without_name(message, image)
     if NO_SPACE.search(words):
         return NoSpace(f"the engine's disk is full: {message}")
     if NO_PLATFORM.search(words):
         return PlatformUnavailable(f"{image} is not published for the platform asked for: {message}")
+    reason = f"{image} could not be pulled: {message}"
+    if TOO_MANY.search(words):
+        return RegistryError(reason)
     # An answer that asks for a login says nothing of what is behind it, even where it adds "does not exist".
-    if NOT_FOUND.search(words) and not REFUSED.search(words):
+    if DENIED_ACCESS.search(words):
+        return RegistryError(f"{reason}; {login_hint(registry_of(image))}", transient=False)
+    if NOT_FOUND.search(words):
         return ImageNotFound(f"the registry has no such image: {message}")
-    if SOME_404.search(words) and not REFUSED.search(words):
-        return Unresolved(f"{image} could not be pulled: {message}")
-    return RegistryError(f"{image} could not be pulled: {message}")
+    if SOME_404.search(words):
+        return Unresolved(reason)
+    if PERMANENT.search(words):
+        return RegistryError(reason, transient=False)
+    return RegistryError(reason, patience=UNREACHABLE_SECONDS if UNREACHABLE.search(words) else None)
+
+
+def _without_name(message: str, image: str) -> str:
+    """A port such as 42429, or a repository named `denied`, says nothing about what happened."""
+    name = image.partition("@")[0]
+    repository = split_tag(name)[0]
+    path = without_registry(repository)
+    for part in sorted({image, name, repository, path, f"/v2/{path}/"}, key=len, reverse=True):
+        if "/" in part or ":" in part or "@" in part:
+            message = message.replace(part, "IMAGE")
+    return message
 
 
 def of_start(message: str) -> TaskgateError:
@@ -121,19 +160,35 @@ def translated(doing: str, *, keep: tuple[type[Exception], ...] | type[Exception
 
 
 def _why(error: BaseException) -> str:
-    """Why there is no connection, in words: libraries wrap the system's error in several of their own."""
+    """Why there is no connection to the engine."""
+    cause = root_cause(error)
+    if isinstance(cause, PermissionError):
+        return DENIED
+    if isinstance(cause, ssl.SSLError):
+        return f"{reason_of(error)}: are the certificates in DOCKER_CERT_PATH those of this engine?"
+    return f"no engine answers: {reason_of(error)}"
+
+
+def reason_of(error: BaseException) -> str:
+    """Why there is no connection, in the system's words: `connection refused`, not the names of Python classes."""
+    cause = root_cause(error)
+    if isinstance(cause, ssl.SSLError):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"TLS failed: certificate verify failed: {cause.verify_message}"
+        return f"TLS failed: {(cause.reason or str(cause)).replace('_', ' ').lower()}"
+    text = str(getattr(cause, "strerror", None) or cause)
+    return text[:1].lower() + text[1:] if isinstance(cause, OSError) else text
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The system's error, which libraries wrap in several of their own."""
     for _ in range(10):
         wrapped = (error.__cause__, getattr(error, "reason", None), *error.args, error.__context__)
-        inner = next((one for one in wrapped if isinstance(one, BaseException)), None)
+        inner = next((item for item in wrapped if isinstance(item, BaseException)), None)
         if inner is None:
             break
         error = inner
-    if isinstance(error, PermissionError):
-        return DENIED
-    if isinstance(error, ssl.SSLError):
-        said = getattr(error, "verify_message", None) or (error.reason or str(error)).replace("_", " ").lower()
-        return f"TLS failed: {said}: are the certificates in DOCKER_CERT_PATH those of this engine?"
-    return f"no engine answers: {getattr(error, 'strerror', None) or error}"
+    return error
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from taskgate.harness.base.errors import InfraError
+from taskgate.harness.base.errors import EngineUnavailable, InfraError
 from taskgate.harness.base.redaction import masked
-from taskgate.harness.engine import classification
+from taskgate.harness.engine import classification, last_answer
 from taskgate.harness.engine.discovery import find_engine
 from taskgate.harness.engine.platforms import is_podman, platform
 from taskgate.harness.engine.sdk import SdkClient
 
 CALL_SECONDS = 60
+# How long to wait for an engine that has not been there so far. One that was there may come back.
+NEVER_SEEN_SECONDS = 1.5
 
 
 class Connection:
@@ -23,17 +25,23 @@ class Connection:
 
     def __init__(self, url: str | None = None) -> None:
         """Connect. Raises EngineUnavailable, EngineTimeout, UsageError for what is no address."""
-        host = find_engine(url)
-        self.url = host.url
-        with classification.translated(f"connecting to {masked(host.url)}"):
-            self.api: Any = SdkClient(
-                base_url=host.url,
-                version="auto",
-                timeout=CALL_SECONDS,
-                tls=host.tls or False,
-                max_pool_size=4,
-            )
-            version = self.api.version()
+        try:
+            host = find_engine(url)
+            self.url = host.url
+            with classification.translated(f"connecting to {masked(host.url)}"):
+                self.api: Any = SdkClient(
+                    base_url=host.url,
+                    version="auto",
+                    timeout=CALL_SECONDS,
+                    tls=host.tls or False,
+                    max_pool_size=4,
+                )
+                version = self.api.version()
+        except EngineUnavailable as error:
+            if not last_answer.is_recent(getattr(self, "url", None)):
+                error.patience = NEVER_SEEN_SECONDS
+            raise
+        last_answer.note(self.url)
         self.podman = is_podman(version)
         self.platform = platform(version.get("Os"), version.get("Arch"))
 

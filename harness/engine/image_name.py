@@ -17,7 +17,7 @@ _HOST = re.compile(
 )
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*", re.ASCII)
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}", re.ASCII)
-_DIGEST = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}", re.ASCII)
+_DIGEST = re.compile(r"[a-z][a-z0-9]*(?:[-_+.][a-z][a-z0-9]*)*:[0-9a-fA-F]{32,}", re.ASCII)
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 PATH_LENGTH, TAG_LENGTH = 255, 128
@@ -72,6 +72,17 @@ def without_registry(repository: str) -> str:
     """`bench/task` for `localhost:5000/bench/task`."""
     host, slash, rest = repository.partition("/")
     return rest if slash and _is_registry(host) else repository
+
+
+def registry_of(reference: str) -> str:
+    """The registry's host, whatever else the text holds."""
+    return _split_registry(split(reference)[0])[0]
+
+
+def login_hint(registry: str) -> str:
+    """What to do about an answer of 401 or 403."""
+    command = "docker login" if registry == HUB else f"docker login {registry}"
+    return f"registries answer so for names that do not exist as well: check the name, or run `{command}`"
 
 
 def is_valid(text: str) -> bool:

@@ -16,6 +16,7 @@ from taskgate.harness.base.errors import (
     ImageRefused,
     InfraError,
     NoSpace,
+    NotOnHost,
     RegistryError,
     TaskgateError,
     Unresolved,
@@ -110,8 +111,13 @@ class Images(Connection):
         """
         if request.pull != "always" and (image := self.local(request.image)):
             return image
+        if not image_name.is_valid(request.image):
+            Reference.parse(request.image)
         if request.pull == "never":
-            raise ImageNotFound(f"{request.image} is not on the engine, and `pull` is never")
+            raise NotOnHost(
+                f"{request.image} is not on this host, and `pull: never` forbids pulling it: bring it here, "
+                "or write `pull: missing`"
+            )
         try:
             with pull_slot(self.url, request.image, self.pulls):
                 # Another worker may have brought it while this one waited.
@@ -126,6 +132,8 @@ class Images(Connection):
 
     def inspect(self, reference: str) -> dict[str, Any] | None:
         """The engine's own description of a local image; None where it has none of that name."""
+        if not image_name.is_valid(reference):
+            return None
         try:
             with classification.translated(f"inspecting {reference}", keep=docker.errors.NotFound):
                 return dict(self.api.inspect_image(reference))
@@ -265,7 +273,8 @@ class Images(Connection):
             if client.exists(name):
                 return error
         except RegistryError as unclear:
-            return RegistryError(f"{error}; the registry, asked directly: {unclear}")
+            message = f"{error}; the registry, asked directly: {unclear}"
+            return RegistryError(message, transient=unclear.transient, patience=unclear.patience)
         return ImageNotFound(f"the registry has no such image: {error}")
 
 

@@ -78,7 +78,9 @@ class Gate:
         self._following = following
         begun = time.monotonic()
         retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(1 if self._down else TRIES) | tenacity.stop_when_event_set(self._stopping),
+            stop=tenacity.stop_after_attempt(1 if self._down else TRIES)
+            | tenacity.stop_when_event_set(self._stopping)
+            | _OutOfPatience(),
             sleep=tenacity.sleep_using_event(self._stopping),
             wait=tenacity.wait_exponential(multiplier=0.5, max=WAIT_SECONDS) + tenacity.wait_random(0, 0.5),
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, InfraError) and error.transient),
@@ -177,3 +179,12 @@ class Gate:
     def _may_hold(self, task: Task, fingerprint: str) -> bool:
         """Is there a verdict on it that holds if its registry has the same digest?"""
         return task.pull == "missing" and self._known.may_hold(task, fingerprint)
+
+
+class _OutOfPatience(tenacity.stop.stop_base):
+    """Stop where a failure has been tried for as long as it makes sense."""
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        patience = error.patience if isinstance(error, InfraError) else None
+        return patience is not None and (retry_state.seconds_since_start or 0.0) >= patience

@@ -113,5 +113,7 @@ BROKEN = [
     Case("command-missing", "broken", "required", task={"require": {"commands": ["cargo"]}}, reason="cargo"),
     Case("file-missing", "broken", "required", task={"require": {"files": ["src/none.py"]}}, reason="none.py"),
     Case("module-missing", "broken", "required", task={"require": {"modules": ["numpy"]}}, reason="numpy"),
-    Case("image-missing", "broken", "image_exists", task={"image": "taskgate-test/no-such-image:1", "pull": "never"}),
+    Case("image-tag-too-long", "broken", "image_exists", task={"image": "taskgate-test/sound:" + "x" * 133}, reason="133 characters"),
+    Case("image-not-lower-case", "broken", "image_exists", task={"image": "taskgate-test/Sound:1"}, reason="lower case"),
+    Case("image-not-on-host", "infra", None, task={"image": "taskgate-test/no-such-image:1", "pull": "never"}, reason="not on this host"),
 ]  # fmt: skip

@@ -214,7 +214,7 @@ def small(url: str) -> list[str]:
     rows = [f"{{id: sound-{number}, image: 'small:1'}}" for number in range(4)]
     rows.insert(1, "{id: broken-0, image: 'small:1', require: {files: [/nowhere]}}")
     rows.insert(3, "{id: broken-1, image: 'shell-less:1'}")
-    return [*rows, "{id: broken-2, image: 'none:1'}"]
+    return [*rows, "{id: broken-2, image: 'None:1'}"]
 
 
 def holdings(url: str) -> dict[str, set[str]]:

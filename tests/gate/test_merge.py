@@ -38,7 +38,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory, sound: str) -> Path:
     """Three shards' folders, a and b and c, and the manifest."""
     folder = tmp_path_factory.mktemp("shards")
     rows = "".join(f"- {{id: t{number}, image: '{sound}'}}\n" for number in range(12))
-    (folder / "m.yaml").write_text(HEAD + rows + "- {id: gone, image: 'taskgate-test/gone:1'}\n")
+    (folder / "m.yaml").write_text(HEAD + rows + "- {id: gone, image: 'taskgate-test/Gone:1'}\n")
     for number, name in enumerate("abc", 1):
         command = [
             sys.executable,
@@ -123,7 +123,7 @@ def test_a_report_on_the_whole(parts: Path) -> None:
             [*command, *more], cwd=parts, env=env, capture_output=True, text=True, check=False, timeout=100
         )
         assert done.returncode == 1, done.stdout + done.stderr
-        assert "12 healthy" in done.stdout and "taskgate-test/gone:1" in (parts / "r.html").read_text()
+        assert "12 healthy" in done.stdout and "taskgate-test/Gone:1" in (parts / "r.html").read_text()
         assert 'failures="1"' in (parts / "j.xml").read_text()
     assert before == {path: path.read_bytes() for path in (parts / "all").iterdir()}
     assert not (parts / "elsewhere").exists() and not (parts / "config").exists()

@@ -144,7 +144,7 @@ def test_what_others_do_in_the_middle_of_a_run_stays(
     (tmp_path / "mine/meanwhile.py").write_text(MEANWHILE)
     text = "version: 1\ndefaults: {repo_path: /testbed, pull: never, python: null}\ntasks:\n"
     text += f"- {{id: acting, image: '{sound}'}}\n- {{id: mended, image: '{sound}'}}\n"
-    text += "- {id: gone, image: 'taskgate-test/gone:1'}\n- {id: wrong, image: '" + sound + "', base_commit: abcdef}\n"
+    text += "- {id: gone, image: 'taskgate-test/Gone:1'}\n- {id: wrong, image: '" + sound + "', base_commit: abcdef}\n"
     args = ["--check-path=mine", f"--skip-list={where}", *workers]
     skips = open_skip_list(where)
     assert gate(text, *args).status == 1

@@ -50,7 +50,7 @@ def test_a_run_and_another(run: Run, image: str, client: Any) -> None:
     lost = images.build(client, "taskgate-test/unworkable:1", f"FROM {image}\nRUN rm /usr/bin/git")
     text = manifest(image, "good-1", "good-2", "none-1") + f"- {{id: bad, image: '{lost}'}}\n"
     text += (
-        f"- {{id: foreign, image: '{image}', platform: linux/arm64}}\n- {{id: gone, image: 'taskgate-test/gone:1'}}\n"
+        f"- {{id: foreign, image: '{image}', platform: linux/arm64}}\n- {{id: gone, image: 'taskgate-test/Gone:1'}}\n"
     )
     first = run(text)
     assert first.status == 10, first.output

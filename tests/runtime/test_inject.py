@@ -77,7 +77,7 @@ def _manifest(folder: Path, thing: str, tags: list[str], more: str = "") -> None
 def test_every_image_gets_the_runtime(
     taskgate: Command, tmp_path: Path, client: Any, sound: str, thing: str, gate: Gate
 ) -> None:
-    more = "- {id: gone, image: 'taskgate-test/gone:1'}\n- {id: none, image: 'x/y:1', runtime: null}\n"
+    more = "- {id: gone, image: 'taskgate-test/Gone:1'}\n- {id: none, image: 'x/y:1', runtime: null}\n"
     _manifest(tmp_path, thing, _tags(client, sound, 3), more)
     done = taskgate("inject", "--images=m.yaml", "--tag={repository}:{tag}-injected", "--out=out")
     assert done.returncode == 1 and "4 images: " in done.stdout, done.stdout + done.stderr

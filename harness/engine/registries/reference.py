@@ -6,11 +6,10 @@ import ipaddress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from docker.auth import resolve_repository_name
-
 from taskgate.harness.base.errors import ImageNotFound
+from taskgate.harness.engine.image_name import HUB, ImageName
 
-HUB, HUB_API = "docker.io", "registry-1.docker.io"
+HUB_API = "registry-1.docker.io"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,19 +22,12 @@ class Reference:
 
     @classmethod
     def parse(cls, image: str) -> Reference:
-        """Raises ImageNotFound: a name that can't be one is found nowhere."""
-        name, _, digest = image.partition("@")
-        head, colon, tag = name.rpartition(":")
-        if not colon or "/" in tag:
-            head, tag = name, ""
+        """Raises ImageNotFound for a name that no registry could hold."""
         try:
-            index, repository = resolve_repository_name(head)
-        except Exception as error:
-            raise ImageNotFound(f"{image} is no image name: {error}") from error
-        if index in (HUB, "index.docker.io"):
-            index = HUB
-            repository = repository if "/" in repository else f"library/{repository}"
-        return cls(index, repository, digest or tag or "latest")
+            name = ImageName.parse(image)
+        except ValueError as error:
+            raise ImageNotFound(f"{image[:300]!r} is not a valid image name: {error}") from error
+        return cls(name.registry, name.repository, name.reference)
 
 
 def base_url(registry: str, scheme: str | None = None) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import re
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -20,8 +22,10 @@ import urllib3
 
 from taskgate.harness.base import files
 from taskgate.harness.base.errors import ImageNotFound, RegistryError, RegistryRefused
+from taskgate.harness.engine import classification
+from taskgate.harness.engine.image_name import HUB, login_hint
 from taskgate.harness.engine.registries import http_session
-from taskgate.harness.engine.registries.reference import HUB, Reference, base_url, is_loopback
+from taskgate.harness.engine.registries.reference import Reference, base_url, is_loopback
 
 INDEXES = ("application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.oci.image.index.v1+json")
 MANIFESTS = ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json")
@@ -44,6 +48,9 @@ CONNECT_SECONDS, READ_SECONDS, ANSWER_SECONDS = 10.0, 30.0, 120.0
 TRIES = 6
 WAIT_SECONDS, MAX_WAIT_SECONDS = 0.5, 120.0
 APART_SECONDS = 0.5
+# A host that refuses connections or has no address: a restart takes no longer.
+UNREACHABLE_SECONDS = 2.0
+UNREACHABLE = (ConnectionRefusedError, socket.gaierror)
 PATIENCE_SECONDS = 600.0
 TOKEN_SECONDS = 60
 # Docker's user name for an identity token.
@@ -64,6 +71,11 @@ class Client:
         self._not_before = -APART_SECONDS
         self._names = 0
         self._failing = False
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """End all waiting: what is still under way fails."""
+        self._closed.set()
 
     def repositories(self) -> Iterator[str]:
         """Every repository of its catalogue. Raises RegistryError."""
@@ -146,8 +158,13 @@ class Client:
             try:
                 answer, data = self._send(method, path, {"Accept": accept, **self._authorization(scope)})
             except (requests.RequestException, OSError) as error:
-                said = f"it could not be asked: {error}"
+                said = classification.reason_of(error)
                 tries += 1
+                cause = classification.root_cause(error)
+                if isinstance(cause, UNREACHABLE) and time.monotonic() - begun >= UNREACHABLE_SECONDS:
+                    break
+                if isinstance(cause, ssl.SSLCertVerificationError):
+                    break
                 self._pause(tries)
                 continue
             except (ValueError, urllib3.exceptions.HTTPError) as error:
@@ -175,6 +192,8 @@ class Client:
                 continue
             if status == 404 and told_by_registry:
                 raise ImageNotFound(f"{self.registry} has no {path.partition('?')[0].removeprefix('/v2/')}")
+            if status in (401, 403):
+                raise RegistryRefused(f"{self.registry}: {said}; {login_hint(self.registry)}")
             if status != 429 and status < 500:
                 raise RegistryRefused(f"{self.registry}: {said}")
             told = answer.headers.get("Retry-After") if status == 429 else None
@@ -182,7 +201,7 @@ class Client:
             tries += told is None or time.monotonic() - begun > PATIENCE_SECONDS
             self._pause(tries, told)
         self._failing = True
-        raise RegistryError(f"{self.registry}: {said} (tried {tries} times)")
+        raise RegistryError(f"{self.registry}: {said} (tried {tries} times)", transient=False)
 
     def _send(self, method: str, path: str, headers: dict[str, str]) -> tuple[requests.Response, bytes]:
         """An answer and its body, whole, in time and of bounded size.
@@ -233,12 +252,17 @@ class Client:
         """What one thread was told holds for all of them. They come back a little apart, not all at once."""
         apart = random.uniform(0, APART_SECONDS)  # noqa: S311
         while (left := self._not_before + apart - time.monotonic()) > 0:
-            time.sleep(min(left, 1.0))
+            self._sleep(min(left, 1.0))
+
+    def _sleep(self, seconds: float) -> None:
+        """Raises RegistryError once nobody waits for an answer any more."""
+        if self._closed.wait(seconds):
+            raise RegistryError(f"{self.registry}: no longer asked")
 
     def _pause(self, tries: int, told: str | None = None) -> None:
         seconds = _seconds(told)
         if seconds is None:
-            time.sleep(min(WAIT_SECONDS * 2**tries, 20.0) * random.uniform(0.75, 1.25))  # noqa: S311
+            self._sleep(min(WAIT_SECONDS * 2**tries, 20.0) * random.uniform(0.75, 1.25))  # noqa: S311
         else:
             with self._lock:
                 self._not_before = max(self._not_before, time.monotonic() + min(seconds, MAX_WAIT_SECONDS))
@@ -260,7 +284,7 @@ class Client:
         known = _credentials(self.registry)
         if kind.lower() == "basic":
             if known is None:
-                raise RegistryRefused(f"{self.registry} wants a login: run `docker login {self.registry}`")
+                raise RegistryRefused(f"{self.registry} wants a login; {login_hint(self.registry)}")
             with self._lock:
                 self._basic = known
             return
@@ -282,11 +306,17 @@ class Client:
                 with answer:
                     told = json.loads(self._body(answer)) if answer.ok else {}
         except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError, RecursionError) as error:
-            raise RegistryError(f"{self.registry}: no token could be had: {error}") from error
+            raise RegistryError(
+                f"{self.registry}: no token could be had from {realm.netloc}: {classification.reason_of(error)}"
+            ) from error
         token = told.get("token") or told.get("access_token") if isinstance(told, dict) else None
         # It goes into a header.
         if not isinstance(token, str) or not (token.isascii() and token.isprintable()):
-            raise RegistryError(f"{self.registry}: no token could be had: {answer.status_code} from {realm.netloc}")
+            denied = f"; {login_hint(self.registry)}" if answer.status_code in (400, 401, 403) else ""
+            raise RegistryError(
+                f"{self.registry}: no token could be had: {answer.status_code} from {realm.netloc}{denied}",
+                transient=not denied,
+            )
         lasts = told.get("expires_in")
         with self._lock:
             seconds = lasts if isinstance(lasts, int) and 0 < lasts < 86400 else TOKEN_SECONDS

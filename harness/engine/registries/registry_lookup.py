@@ -63,6 +63,9 @@ class RegistryLookup:
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            for client in self._clients.values():
+                client.close()
 
     def _begin(self, request: ImageRequest) -> Future[Image]:
         with self._lock:

@@ -1,0 +1,38 @@
+"""When each engine answered last: one that was there a moment ago is being restarted, another may not exist at all."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from taskgate.harness.base import locks
+from taskgate.harness.engine.discovery import sockets
+
+RECENT_SECONDS = 60.0
+_FILE = "answered"
+# Of this process, which may have had a connection for hours.
+_answered: set[str] = set()
+
+
+def note(url: str) -> None:
+    """The engine at `url` has just answered."""
+    _answered.add(url)
+    # Without a cache folder only this process knows it.
+    with contextlib.suppress(OSError):
+        (locks.folder(url) / _FILE).touch()
+
+
+def is_recent(url: str | None) -> bool:
+    """Has it answered this process, or any process of this user within the last minute? None: an engine at a usual
+    socket."""
+    urls = [url] if url else [f"unix://{path}" for path in sockets()]
+    return any(_is_recent(candidate) for candidate in urls)
+
+
+def _is_recent(url: str) -> bool:
+    if url in _answered:
+        return True
+    try:
+        return time.time() - (locks.folder(url) / _FILE).stat().st_mtime < RECENT_SECONDS
+    except OSError:
+        return False
