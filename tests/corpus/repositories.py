@@ -48,7 +48,7 @@ CASES = [
     broken("older-index", run("printf 'DIRC\\000\\000\\000\\011' | dd of=.git/index conv=notrunc bs=1 2>/dev/null"), "index"),
     broken("partial-and-file-gone", cloned("--filter=blob:none") + "\n" + run("mv .git/objects/pack /p",
            "for p in /p/*.pack; do git unpack-objects -q <$p; done", "rm -rf /p", ID, LOSE), "partial clone"),
-    Case("git-hangs", "broken", "git_repo", slow("sleep 999"), {"timeout": 2}, reason="made no progress"),
+    Case("git-hangs", "broken", "git_repo", slow("sleep 999"), {"timeout": 4}, reason="made no progress"),
     Case("git-works-long", lines=slow("i=0; while [ $i -lt 1500000 ]; do i=$((i+1)); done"), task={"timeout": 1.5}),
     Case("git-works-without-end", lines=slow("while :; do :; done"), task={"timeout": 1}, warns="git_repo"),
     Case("partial-clone", lines=cloned("--filter=blob:none"), warns="git_repo"),
