@@ -70,13 +70,20 @@ def build(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | No
                     if "error" in event:
                         log = "".join(output)[-2000:]
                         raise (NoSpace if classification.NO_SPACE.search(log) else BundleError)(
-                            f"building {tag}: {log}"
+                            f"building {tag}: {log}{advice(log)}"
                         )
         finally:
             _unalias(engine, named, base)
     if known := existing(engine, tag, bundle, base):
         return known
     raise BundleError(f"the build of {tag} left no such image: {''.join(output)[-2000:]}")
+
+
+def advice(message: str) -> str:
+    """What to do about an engine's refusal, as the end of a message."""
+    if "max depth exceeded" not in message:
+        return ""
+    return ": the image has as many layers as the engine allows; `mode: mount` brings the runtime in without one"
 
 
 def _refuse_triggers(engine: Engine, base: str) -> None:

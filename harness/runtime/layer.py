@@ -50,7 +50,7 @@ def append(engine: Engine, bundle: Bundle, store: Store, base: str, tag: str | N
                 refused = error
     if refused:
         if not REFUSED.search(str(refused)):
-            raise BundleError(str(refused)) from refused
+            raise BundleError(f"{refused}{dockerfile.advice(str(refused))}") from refused
         return dockerfile.build(engine, bundle, store, base, tag)
     if known := existing(engine, tag, bundle, base):
         return known
