@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from taskgate.checks import _registry as registry
 from taskgate.checks._registry import Check
-from taskgate.harness.base.errors import BundleError, InfraError, TaskgateError
+from taskgate.harness.base.errors import BundleError, InfraError, StartFailed, TaskgateError
 from taskgate.harness.engine.client import Engine, Image
 from taskgate.harness.engine.image_request import ImageRequest
 from taskgate.harness.gate import nature
@@ -24,12 +24,16 @@ from taskgate.harness.runtime import bundle as bundles
 from taskgate.harness.runtime.delivery import Delivery
 from taskgate.harness.runtime.empty_image import ensure_empty_image
 from taskgate.harness.sandbox.container import Container
-from taskgate.harness.sandbox.sandbox import Sandbox
+from taskgate.harness.sandbox.sandbox import CheckStopped, Sandbox
 from taskgate.harness.tasks.task import Require, Task
 
 # Checks of what a runtime brings.
 OF_PROGRAMS = ("git_available", "python_available")
 OF_RUNTIME = (*OF_PROGRAMS, "agent_start")
+PREPARE = """
+mkdir -p "$1" && cd "$1" || exit
+"$2" init -q . && "$2" -c user.name=control -c user.email=control commit -q --allow-empty -m control
+"""
 # Before these no mount plays a part.
 BEFORE_MOUNTS = ("image_exists", "platform", "user", "network")
 
@@ -53,19 +57,19 @@ class Control:
         is. Raises BundleError where what was brought fails in the control as well, else InfraError."""
         check = record.check or ""
         because = nature.of(record, delivery.bundle.prefix) if check in OF_RUNTIME else None
-        if because is None and check in OF_RUNTIME and (failure := self._failure(check, task, delivery)):
+        if because is None and check in OF_RUNTIME and (failure := self._failure(check, task, delivery, image)):
             raise BundleError(failure)
         because = because or self._hidden(check, task, delivery, image)
         if because:
             record.verdict, record.reason, record.hint = Verdict.INCOMPATIBLE, because.reason[:2000], because.hint
 
-    def _failure(self, check: str, task: Task, delivery: Delivery) -> str | None:
+    def _failure(self, check: str, task: Task, delivery: Delivery, image: Image) -> str | None:
         """Why the check fails in a control container; None where it passes, or where there is no control."""
         key = _key(check, task, delivery)
         if key not in self._failures:
             # No control is no reason to acquit an image, and no reason to stop.
-            with contextlib.suppress(InfraError):
-                self._failures[key] = self._try(check, task, delivery)
+            with contextlib.suppress(InfraError, StartFailed, CheckStopped):
+                self._failures[key] = self._try(check, replace(task, workdir=task.start_dir(image.workdir)), delivery)
         return self._failures.get(key)
 
     def _try(self, check: str, task: Task, delivery: Delivery) -> str | None:
@@ -74,11 +78,14 @@ class Control:
         if name is None:
             return None
         control = replace(
-            task, id=f"{task.id} (control)", image=name, repo_path=None, workdir="/", base_commit=None, user=None,
-            pull="never", require=Require(), checks={},
+            task, id=f"{task.id} (control)", image=name, repo_path=None, base_commit=None,
+            user=None, pull="never", require=Require(), checks={},
         )  # fmt: skip
         mount = Delivery(engine, self._provider.store, delivery.bundle, "auto")
         with self._open(control, [check, "python_available"], mount) as judgement:
+            # The agent finds a work directory with a repository, as in any sound image.
+            judgement.sandbox.begin(task.timeout)
+            judgement.sandbox.sh(PREPARE, judgement.sandbox.start_dir, delivery.bundle.git or "git")
             findings = judgement.run().findings
             reason = next(
                 (item.reason for item in findings if item.check == check and item.outcome is Outcome.FAIL), ""
@@ -149,12 +156,14 @@ def _brings(check: str, sandbox: Sandbox) -> bool:
     assert bundle
     if check == "git_available":
         return bundle.git is not None
+    # An interpreter that the manifest names is the image's.
+    python = bundle.python is not None and sandbox.task.python_path is None
     if check == "python_available":
-        return bundle.python is not None
+        return python
     if agent is None:
         return False
     programs = [sandbox.program(argv[0]) for argv in (agent.command, agent.run, agent.server, agent.probe) if argv]
-    return (agent.module is not None and bundle.python is not None) or any(
+    return (agent.module is not None and python) or any(
         program.startswith(f"{bundle.prefix}/") and sandbox.exists(program) for program in programs
     )
 

@@ -118,8 +118,9 @@ def claim(check: str, group: _Group, tasks: Mapping[str, Task]) -> str | None:
     if first is None:
         return None
     reason = group.reason
-    if check == "workdir" and re.search(r"does not exist|is not a directory", reason):
-        return "workdir" if first.workdir else "repo_path"
+    if check == "workdir" and (path := re.match(r"(.+?) (?:does not exist|is not a directory)", reason)):
+        # It may also be the image's own.
+        return {first.workdir: "workdir", first.repo_path: "repo_path"}.get(path[1])
     if check == "git_repo" and re.search(r"does not exist|is not a (?:directory|git repository)", reason):
         return "repo_path"
     if check == "agent_start":

@@ -116,6 +116,14 @@ def test_a_command_that_nobody_brought(judge: Callable[..., Record]) -> None:
     assert (record.verdict, record.check) == (Verdict.BROKEN, "agent_start"), record
 
 
+def test_an_agent_that_wants_a_repository(judge: Callable[..., Record], client: Any, sound: str) -> None:
+    """It finds one in the control, too."""
+    image = images.build(client, "taskgate-test/no-repository:1", f"FROM {sound}\nRUN rm -rf /testbed/.git")
+    levels = {"git_repo": "off", "git_commit": "off", "git_future": "off"}
+    record = judge("git rev-parse HEAD", image, checks=levels)
+    assert (record.verdict, record.check) == (Verdict.BROKEN, "agent_start"), record
+
+
 def test_a_mount_that_hides_the_work_directory(judge: Callable[..., Record], client: Any, sound: str) -> None:
     image = images.build(client, "taskgate-test/work-in-opt:1", f"FROM {sound}\nRUN mkdir -p /opt/work")
     record = judge("true", image, path="/opt", workdir="/opt/work", agent=None)
