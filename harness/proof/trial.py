@@ -26,8 +26,9 @@ from taskgate.harness.tasks.task import Task
 # Set-up, beside the time for solution and tests.
 MARGIN_SECONDS = 600.0
 REASON_CHARS = 2000
+SETUP_LOG, TESTS_LOG = "setup.log", "tests.log"
 # The most memory that the container took, in bytes: version 2 of cgroups, then 1.
-PEAK = "cat /sys/fs/cgroup/memory.peak || cat /sys/fs/cgroup/memory/memory.max_usage_in_bytes"
+PEAK = "cat /sys/fs/cgroup/memory.peak 2>/dev/null || cat /sys/fs/cgroup/memory/memory.max_usage_in_bytes"
 
 
 class _Failed(Exception):
@@ -49,11 +50,15 @@ class Trial:
 
     def run(self, control: Control, number: int) -> Run:
         """The run. Raises Interrupted; all else that goes wrong makes it incomplete."""
-        begun, log = time.monotonic(), LogFile(self.folder / "tests.log", {})
-        run = Run(control, number, RunStatus.INCOMPLETE, command=" ".join(self.plan.test.argv), log=log.path.name)
+        begun = time.monotonic()
+        run = Run(control, number, RunStatus.INCOMPLETE, command=" ".join(self.plan.test.argv), log=TESTS_LOG)
         try:
-            with contextlib.closing(log):
-                outcome, status, peak = self._in_container(control, log)
+            # Harnesses parse what the tests printed, and nothing else.
+            with (
+                contextlib.closing(LogFile(self.folder / SETUP_LOG, {})) as setup,
+                contextlib.closing(LogFile(self.folder / TESTS_LOG, {})) as tests,
+            ):
+                outcome, status, peak = self._in_container(control, setup, tests)
             run = replace(
                 run,
                 status=outcome.status,
@@ -68,7 +73,7 @@ class Trial:
             run = replace(run, reason=str(error)[:REASON_CHARS])
         return replace(run, seconds=time.monotonic() - begun)
 
-    def _in_container(self, control: Control, log: LogFile) -> tuple[Outcome, int | None, int | None]:
+    def _in_container(self, control: Control, setup: LogFile, tests: LogFile) -> tuple[Outcome, int | None, int | None]:
         proof = self.task.proof
         task = replace(
             self.task,
@@ -85,19 +90,20 @@ class Trial:
         except StartFailed as error:
             raise InfraError(f"the container does not start: {error}") from error
         try:
-            return self._steps(control, container, log)
+            return self._steps(control, container, setup, tests)
         finally:
             with contextlib.suppress(InfraError):
                 container.remove()
 
-    def _steps(self, control: Control, container: Container, log: LogFile) -> tuple[Outcome, int | None, int | None]:
+    def _steps(
+        self, control: Control, container: Container, setup: LogFile, tests: LogFile
+    ) -> tuple[Outcome, int | None, int | None]:
         status: int | None = None
         try:
             if control.solves:
-                self._all(self.plan.solve, container, log)
-            self._all(self.plan.prepare, container, log)
-            log.note(f"$ {' '.join(self.plan.test.argv)}")
-            status = self._execute(self.plan.test, container, log)
+                self._all(self.plan.solve, container, setup)
+            self._all(self.plan.prepare, container, setup)
+            status = self._execute(self.plan.test, container, tests)
         except _Failed as error:
             return Outcome(RunStatus.FAILED, str(error)[:REASON_CHARS]), None, self._peak(container)
         except TimeoutError as error:
@@ -107,7 +113,7 @@ class Trial:
             return Outcome(outcome, str(error)), None, None
         if status == 137 and (how := self._killed(container)):
             return Outcome(RunStatus.FAILED, how), status, None
-        traces = Traces(status, log.path, lambda path, limit: fetch(self.engine, container, path, limit))
+        traces = Traces(status, tests.path, lambda path, limit: fetch(self.engine, container, path, limit))
         outcome_read = self.plan.read(traces)
         return outcome_read, status, self._peak(container)
 

@@ -10,6 +10,8 @@ from taskgate.harness.tasks.task import Task
 
 MODULES = {
     "command": "command",
+    "harbor": "harbor",
+    "swebench": "swebench",
 }
 
 
