@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def calc(client: Any) -> str:
     )
 
 
-def manifest(image: str, **proofs: dict[str, object]) -> str:
+def manifest(image: str, **proofs: Mapping[str, object]) -> str:
     """A task for each proof, on the image in which `calc.add` subtracts."""
     rows = [{"id": name, "image": image, "proof": proof} for name, proof in proofs.items()]
     return json.dumps({"version": 1, "defaults": {"repo_path": "/testbed", "pull": "never"}, "tasks": rows})
