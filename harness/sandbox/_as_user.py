@@ -21,7 +21,7 @@ from taskgate.harness.base.errors import (
 )
 from taskgate.harness.sandbox.execute import Executed, execute
 
-# Coreutils, BusyBox and shells alike use the C library's texts, the last one being what failed in the end.
+# Coreutils, BusyBox and shells alike use the C library's texts.
 _KINDS: tuple[tuple[re.Pattern[str], type[TransferError]], ...] = (
     (re.compile(r"permission denied|operation not permitted|read-only file system", re.I), PathNotPermitted),
     (re.compile(r"is a directory", re.I), PathIsDirectory),
@@ -31,8 +31,11 @@ _KINDS: tuple[tuple[re.Pattern[str], type[TransferError]], ...] = (
 _SPECIAL = 'if [ -e "$1" ] && [ ! -f "$1" ] && [ ! -d "$1" ]; then echo "not a regular file" >&2; exit 1; fi\n'
 _READ = _SPECIAL + 'exec cat -- "$1"'
 # An existing file keeps its owner and mode. Written in place: another name could not take them over.
+# Podman loses the messages of a command that leaves some of its stdin unread, hence the trap.
+_DRAIN = "trap 'cat >/dev/null' EXIT\n"
 _WRITE = (
-    _SPECIAL
+    _DRAIN
+    + _SPECIAL
     + """[ ! -d "$1" ] || { echo "Is a directory" >&2; exit 1; }
 case $1 in */*) mkdir -p -- "${1%/*}/" || exit 1 ;; esac
 cat >"$1" || exit 1
@@ -40,10 +43,12 @@ cat >"$1" || exit 1
 """
 )
 # A new folder appears in one piece. What is merged is copied, so that existing files keep their owners and modes.
-_UNPACK = """
+_UNPACK = (
+    _DRAIN
+    + """
 parent=${1%/*}/ stage=${1%/*}/$2
 mkdir -p -- "$parent" && (umask 077 && mkdir -- "$stage") || exit 1
-trap 'rm -rf -- "$stage"' EXIT
+trap 'rm -rf -- "$stage"; cat >/dev/null' EXIT
 tar -x -p -o -f - -C "$stage" || exit 1
 umask 0
 if [ -d "$1" ]; then
@@ -54,6 +59,7 @@ else
   mv -- "$stage/x" "$1"
 fi
 """
+)
 
 
 def read(container: Any, path: str, user: str, limit: int) -> bytes:
@@ -90,7 +96,7 @@ def _check(done: Executed, path: str) -> None:
     message = done.stderr.decode("utf-8", "replace").strip()
     last = message.splitlines()[-1] if message else f"status {done.exit_code}"
     text = last.replace(path, "")
-    kind = next((kind for pattern, kind in _KINDS if pattern.search(text)), TransferError)
+    kind = next((kind for pattern, kind in _KINDS if pattern.search(message.replace(path, ""))), TransferError)
     reason = done.stopped or escape.line(text.lstrip(":' ") or last, 500)
     raise kind(f"{escape.line(path, 1000)}: {reason}")
 

@@ -47,6 +47,8 @@ _KINDS: tuple[tuple[re.Pattern[str], type[CommandNotStarted]], ...] = (
 )
 _START_CODES = (125, 126, 127)
 _PODMAN_ERROR = re.compile(rb"Error: .*")
+# Podman's own line at the end of stderr if a command left some of its stdin unread.
+_PODMAN_UNREAD = re.compile(rb"Error: (?:read|write) unixpacket @->\S{1,100}/attach: .{1,100}\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,8 @@ def execute(
     finally:
         stream.close()
     code, failure = _status(api, exec_id), None
+    if stdin is not None:
+        output.drop_unread()
     if code in _START_CODES:
         failure = _start_error(container, exec_id, code, output.result()[0], started)
     if failure:
@@ -193,6 +197,11 @@ class _Output:
                     return
             except EngineUnavailable:
                 return
+
+    def drop_unread(self) -> None:
+        """Leave out what Podman has to say of stdin that was not wanted."""
+        if self._parts and self._parts[-1][0] == STDERR and _PODMAN_UNREAD.fullmatch(self._parts[-1][1]):
+            self._parts.pop()
 
     def result(self) -> tuple[bytes, bytes, bytes]:
         out = b"".join(part for number, part in self._parts if number != STDERR)
