@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from taskgate.harness.base.errors import EngineUnavailable
+from taskgate.harness.engine.sdk import response_of
 
 STDOUT, STDERR = 1, 2
 CHUNK_BYTES = 256 * 1024
@@ -126,7 +127,7 @@ def _read_ahead(sock: Any, connection: socket.socket) -> bytes:
 
     The SDK returns the bare connection, and what lies in the buffer above it would be lost.
     """
-    response = getattr(sock, "_response", None)
+    response = response_of(sock)
     file = getattr(getattr(getattr(response, "raw", None), "_fp", None), "fp", None)
     if isinstance(file, io.BufferedReader) and isinstance(file.raw, socket.SocketIO):
         connection.settimeout(0)

@@ -90,5 +90,5 @@ def events(api: Api, container: str, since: int, until: int) -> list[dict[str, A
 
 
 def response_of(stream: Any) -> Any:
-    """The HTTP response that a stream of the SDK (`exec_run(stream=True).output`) reads from; None if unknown."""
+    """The HTTP response that a stream or socket of the SDK reads from; None if unknown."""
     return getattr(stream, "_response", None)

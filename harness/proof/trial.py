@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from taskgate.harness.base.errors import InfraError, Interrupted, StartFailed, TaskgateError, UsageError
-from taskgate.harness.engine import archive_api, classification
 from taskgate.harness.engine.client import Engine, Image
 from taskgate.harness.proof.plan import Command, Outcome, Plan, Put, Step, Traces
 from taskgate.harness.proof.run import Control, Run, RunStatus
@@ -178,14 +177,13 @@ def put(engine: Engine, container: Container, step: Put) -> None:
     except OSError as error:
         raise UsageError(f"{step.content!r} can't be read: {error.strerror or error}") from error
     held.seek(0)
-    with classification.translated("putting files into a container"):
-        engine.api.put_archive(container.id, "/", held)
+    engine.put_tar(container.id, "/", held, doing="putting files into a container")
 
 
 def fetch(engine: Engine, container: Container, path: str, limit: int) -> bytes | None:
     """A regular file's bytes; None where there is none. Raises ValueError, InfraError."""
     try:
-        with archive_api.tar(engine.api, container.id, path) as tar:
+        with engine.read_tar(container.id, path) as tar:
             member = tar.next()
             if member is None or not member.isreg():
                 raise ValueError("is not a regular file")
