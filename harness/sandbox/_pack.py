@@ -84,7 +84,8 @@ def tar_stream(
         pieces.append(piece)
         size += len(piece)
         if size >= CHUNK_BYTES:
-            yield b"".join(pieces)
+            # A large piece is not copied once more.
+            yield from pieces if len(piece) == CHUNK_BYTES else [b"".join(pieces)]
             pieces, size = [], 0
     yield b"".join(pieces) + bytes(2 * BLOCK_BYTES)
 
