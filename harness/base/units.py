@@ -1,4 +1,8 @@
-"""Quantities as people write them."""
+"""Quantities as people write them.
+
+By hand, because the libraries accept other things: humanfriendly reads `4g` as 4 * 10**9 and `512 megabytes` as well,
+docker.utils reads neither `4GiB` nor `1 t`.
+"""
 
 from __future__ import annotations
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from taskgate.harness.base import escape
 from taskgate.harness.base.errors import UsageError
 from taskgate.harness.base.exit_codes import BROKEN, NO_VERDICT, OK
+from taskgate.harness.base.timestamps import utc_now
 from taskgate.harness.cli.manifest import write
 from taskgate.harness.engine import ownership
 from taskgate.harness.engine.client import Engine
@@ -67,7 +67,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _entries(tasks: list[Task], results: list[Injected]) -> list[Entry]:
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    now = utc_now()
     broken = {result.key: result for result in results if result.outcome == "broken"}
     run_id = ownership.new_session()
     return [

@@ -10,7 +10,6 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from taskgate.harness.base.errors import UsageError
 from taskgate.harness.base.exit_codes import BROKEN, INTERRUPTED, NO_VERDICT, OK
 from taskgate.harness.base.out_files import CACHE, MANIFEST, RUN
 from taskgate.harness.base.redaction import masked
+from taskgate.harness.base.timestamps import utc_now
 from taskgate.harness.cli import _run_spec
 from taskgate.harness.engine import ownership
 from taskgate.harness.engine.client import Engine
@@ -259,7 +259,7 @@ def _describe(
     document = {
         "version": 1,
         "run": session,
-        "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "started": utc_now(),
         "options": {name: _shown(value) for name, value in vars(given).items() if name not in hidden},
         "settings": wanted,
     }

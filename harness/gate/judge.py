@@ -7,7 +7,6 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from taskgate.checks import _registry as registry
 from taskgate.checks._registry import Check, Skip, Warn
@@ -19,6 +18,7 @@ from taskgate.harness.base.errors import (
     StartFailed,
     TaskgateError,
 )
+from taskgate.harness.base.timestamps import utc_now
 from taskgate.harness.gate.verdict import Evidence, Outcome, Record, Verdict, finding
 from taskgate.harness.sandbox.sandbox import CheckStopped, Sandbox
 from taskgate.harness.sandbox.shell import Result
@@ -32,7 +32,7 @@ CHECK_OF_CAUSE = {"user": "user", "shell": "shell"}
 
 
 def new_record(task: Task, verdict: Verdict, *, digest: str | None = None, platform: str | None = None) -> Record:
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    now = utc_now()
     return Record(task.id, task.image, digest, platform, verdict, started=now)
 
 

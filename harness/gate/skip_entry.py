@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from taskgate.harness.base.errors import SkipListError
 from taskgate.harness.base.names import CONFLICT
+from taskgate.harness.base.timestamps import utc_now
 from taskgate.harness.gate.verdict import Record
 
 
@@ -35,7 +35,7 @@ class Entry:
             image=record.image,
             digest=record.digest,
             fingerprint=record.fingerprint,
-            first=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            first=utc_now(),
             last=record.started,
             run=run,
         )

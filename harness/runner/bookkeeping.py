@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 
 from taskgate.harness.base.errors import TaskgateError
 from taskgate.harness.base.files import Lines
 from taskgate.harness.base.out_files import JOURNAL
+from taskgate.harness.base.timestamps import utc_now
 from taskgate.harness.gate import skip_list_sync
 from taskgate.harness.gate.cache import VerdictCache
 from taskgate.harness.gate.gate import Gate
@@ -75,7 +75,7 @@ class Bookkeeping:
             "engine": result.engine,
             "started": result.started,
             "run": self._session,
-            "when": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "when": utc_now(),
         }
         with self._writing, self._noted("the journal lacks lines"):
             self._journal.append(line)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 from taskgate.harness.base import files
@@ -17,6 +16,7 @@ from taskgate.harness.base.errors import (
     PlatformUnavailable,
     TaskgateError,
 )
+from taskgate.harness.base.timestamps import utc_now
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.gate.gate import Gate
 from taskgate.harness.gate.verdict import Record, Verdict
@@ -241,7 +241,7 @@ class _Attempts:
             digests=list(self._judged.digests),
             config=self._judged.config,
             run=self._run._session,
-            started=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            started=utc_now(),
             number=number,
             engine=self._engine.name,
         )

@@ -1,0 +1,10 @@
+"""Points in time as records have them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def utc_now() -> str:
+    """Now, in ISO 8601 with milliseconds: `2026-01-31T12:00:00.000+00:00`. Texts of this form sort by time."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
