@@ -17,9 +17,23 @@ from taskgate.harness.base import escape
 from taskgate.harness.base.errors import InfraError, UsageError
 from taskgate.harness.base.exit_codes import BROKEN_PIPE, INTERRUPTED, NO_VERDICT, USAGE
 from taskgate.harness.base.version import version
-from taskgate.harness.cli import build, check, init, inject, logs, manifest, merge, run, runtime, skips, status, stop
+from taskgate.harness.cli import (
+    build,
+    check,
+    init,
+    inject,
+    logs,
+    manifest,
+    merge,
+    prove,
+    run,
+    runtime,
+    skips,
+    status,
+    stop,
+)
 
-COMMANDS = (check, init, manifest, build, run, status, logs, stop, merge, skips, runtime, inject)
+COMMANDS = (check, init, manifest, build, run, status, logs, stop, merge, prove, skips, runtime, inject)
 
 
 class Parser(argparse.ArgumentParser):

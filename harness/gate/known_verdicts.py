@@ -7,7 +7,7 @@ from typing import Protocol
 
 from taskgate.checks import _registry as registry
 from taskgate.harness.gate.judge import new_record
-from taskgate.harness.gate.skip_entry import Entry
+from taskgate.harness.gate.skip_entry import PROVEN, Entry
 from taskgate.harness.gate.verdict import Record, Verdict
 from taskgate.harness.tasks.task import Task
 
@@ -65,7 +65,9 @@ class KnownVerdicts:
 
     def _entry(self, task: Task, fingerprint: str) -> Entry | None:
         entry = self.entries.get(task.id)
-        return entry if entry and entry.fingerprint == fingerprint and self._fresh(entry) else None
+        # What was proven of a task depends on its tests and its solution, not on the gate's checks.
+        same = entry and (entry.fingerprint == fingerprint or entry.check in PROVEN)
+        return entry if entry and same and self._fresh(entry) else None
 
     def _fresh(self, entry: Entry) -> bool:
         if self._max_age is None:

@@ -50,6 +50,8 @@ class Entry:
         return {k: v for k, v in dataclasses.asdict(self).items() if v is not None and k != "task_id"}
 
 
+# Entries that a proof made: only another proof removes them.
+PROVEN = frozenset({"unsolvable", "trivial", "flaky"})
 # Entries that no check made: an injection that failed, and entries that lost their fields.
 UNCHECKED = (None, "injection")
 

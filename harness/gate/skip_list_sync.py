@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from taskgate.checks import _registry as registry
-from taskgate.harness.gate.skip_entry import Clearance, Entry
+from taskgate.harness.gate.skip_entry import PROVEN, Clearance, Entry
 from taskgate.harness.gate.skip_list import SkipList
 from taskgate.harness.gate.tally import Tally
 from taskgate.harness.gate.verdict import Record, Verdict
 
 
-def update(skip_list: SkipList, tally: Tally, run: str, *, before: Mapping[str, Entry] | None = None) -> None:
-    """Update the list. `before`: its entries when the run began, if known. Raises SkipListError."""
+def update(
+    skip_list: SkipList,
+    tally: Tally,
+    run: str,
+    *,
+    before: Mapping[str, Entry] | None = None,
+    unlisted: Container[str] = (),
+) -> None:
+    """Update the list. `before`: its entries when the run began, if known. `unlisted`: what these checks found is not
+    listed. Raises SkipListError."""
     listed = skip_list.read()
     known = listed if before is None else before
-    broken = [Entry.of(record, run) for record in tally.of([Verdict.BROKEN]) if _news(record, known)]
+    broken = [
+        Entry.of(record, run)
+        for record in tally.of([Verdict.BROKEN])
+        if _news(record, known) and (record.check or "") not in unlisted
+    ]
     outdated = [
         clearance
         for record in tally.of([Verdict.HEALTHY])
@@ -30,6 +42,9 @@ def update(skip_list: SkipList, tally: Tally, run: str, *, before: Mapping[str, 
 def cleared(record: Record, seen: Entry | None) -> Clearance | None:
     """What a healthy record may remove from the list; None where only a few checks ran: others may have added it."""
     names = frozenset(finding.check for finding in record.findings)
+    if seen and seen.check in PROVEN and any(name.startswith("gold-") for name in names):
+        # Proven again, and solvable now.
+        return Clearance(record.task_id, record.digest, PROVEN, seen, record.started or None)
     if not names >= registry.packaged():
         return None
     if record.cached and seen:

@@ -101,6 +101,7 @@ def add(parser: OptionParser) -> None:
         type=int,
         help="prove the tasks instead of checking their images: N runs with the reference solution, N without",
     )
+    group.addoption("--skip-flaky", action="store_true", help="with --prove: put flaky tasks on the skip list too")
     group.addoption("--offline", action="store_true", help="with --prove: N runs of each without a network as well")
     group.addoption(
         "--cluster",
@@ -143,8 +144,14 @@ class Settings:
     cluster: str | None = None
     prove: int | None = None
     offline: bool = False
+    skip_flaky: bool = False
     insecure_cluster: bool = False
     trust_common_failures: bool = False
+
+    @property
+    def unlisted(self) -> frozenset[str]:
+        """The proof verdicts that are broken and not put on the skip list."""
+        return frozenset({"needs network"} if self.skip_flaky else {"needs network", "flaky"})
 
     def accepts(self, broken: int, judged: int) -> bool:
         """Is that number of broken images, of those judged, within --max-broken?"""
@@ -187,6 +194,7 @@ def parse(config: pytest.Config, given: list[Task] | None = None) -> Settings:
         cluster=option.cluster,
         prove=_repeat(option.prove),
         offline=option.offline,
+        skip_flaky=option.skip_flaky,
         insecure_cluster=option.insecure_cluster,
         trust_common_failures=option.trust_common_failures,
     )

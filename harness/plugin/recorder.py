@@ -72,7 +72,9 @@ class Recorder:
             return
         if not keep_skip_list:
             with self.noting():
-                skip_list_sync.update(self._skip_list, self.tally, self._run, before=self.skips)
+                skip_list_sync.update(
+                    self._skip_list, self.tally, self._run, before=self.skips, unlisted=self._settings.unlisted
+                )
         with self.noting():
             self._cache.compact(len(self._settings.tasks))
 

@@ -81,7 +81,7 @@ def _evidence(runs: Sequence[Run]) -> Evidence | None:
 
 
 def gold_cost(runs: Sequence[Run]) -> tuple[float, int | None]:
-    """The slowest gold run's seconds and the largest peak memory of all, of completed runs."""
-    gold = [run for run in runs if run.control is Control.GOLD and run.completed]
+    """The slowest gold run's seconds and the largest peak memory of all, of runs that passed; (0, None) if none did."""
+    gold = [run for run in runs if run.control is Control.GOLD and run.passed]
     peaks = [run.peak_memory for run in gold if run.peak_memory]
     return max((run.seconds for run in gold), default=0.0), max(peaks, default=None)

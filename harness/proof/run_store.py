@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from taskgate.harness.base.files import Lines, read_lines
@@ -12,6 +13,27 @@ RUNS = "runs.jsonl"
 Key = tuple[str, str, str]
 
 
+def runs_by_task(out: Path) -> dict[str, list[Run]]:
+    """The completed runs of each task's newest image and settings. Raises InfraError."""
+    newest: dict[str, tuple[Key, list[Run]]] = {}
+    for key, run in _read(out):
+        task_id = key[0]
+        if task_id not in newest or newest[task_id][0] != key:
+            newest[task_id] = (key, [])
+        if run.completed:
+            newest[task_id][1].append(run)
+    return {task_id: runs for task_id, (_, runs) in newest.items()}
+
+
+def _read(out: Path) -> Iterator[tuple[Key, Run]]:
+    for line in read_lines(out / RUNS):
+        try:
+            yield (str(line["task_id"]), str(line["digest"]), str(line["fingerprint"])), Run.from_dict(line["run"])
+        except (KeyError, TypeError, ValueError):
+            # A damaged line costs its run alone.
+            continue
+
+
 class RunStore:
     """Append-only and shared by processes. A run counts for one task, image digest and fingerprint."""
 
@@ -19,13 +41,8 @@ class RunStore:
         """Raises InfraError where the file can't be read."""
         self._lines, self._lock = Lines(out / RUNS), threading.Lock()
         self._known: dict[Key, list[Run]] = {}
-        for line in read_lines(out / RUNS):
-            try:
-                key = (str(line["task_id"]), str(line["digest"]), str(line["fingerprint"]))
-                self._known.setdefault(key, []).append(Run.from_dict(line["run"]))
-            except (KeyError, TypeError, ValueError):
-                # A damaged line costs its run alone.
-                continue
+        for key, run in _read(out):
+            self._known.setdefault(key, []).append(run)
 
     def runs(self, key: Key) -> list[Run]:
         """The completed runs of earlier and of this process, in order. What is incomplete is tried again."""
