@@ -13,11 +13,13 @@ def interpreter(sandbox: Sandbox) -> Found:
     return found
 
 
-def task_python(sandbox: Sandbox) -> str:
-    """The task's own Python, even where the agent has brought one for itself."""
-    if sandbox.runtime:
-        return "python3"
-    return interpreter(sandbox).path or find(sandbox, "python", "/").path or "python3"
+def task_python(sandbox: Sandbox) -> str | None:
+    """The task's own Python, even where the agent has brought one for itself; None where the image has none."""
+    if not sandbox.runtime:
+        return interpreter(sandbox).path or find(sandbox, "python", "/").path
+    found = find(sandbox, "python3", "/")
+    brought = found.path is None or found.path.startswith(f"{sandbox.runtime.prefix}/")
+    return None if brought or found.trouble else found.path
 
 
 def failed(sandbox: Sandbox) -> bool:

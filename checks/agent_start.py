@@ -87,7 +87,9 @@ def _module(sandbox: Sandbox, agent: Agent) -> Iterator[str]:
 
 def _imports(sandbox: Sandbox, python: list[str], module: str, *, safe: bool, attribute: str = "") -> Iterator[str]:
     mark = secrets.token_hex(8)
-    run = sandbox.as_agent('"$@"', *python, "-c", IMPORT, module, mark, "safe" if safe else "", attribute)
+    run = sandbox.as_agent(
+        '"$@"', *python, "-c", IMPORT, module, mark, "safe" if safe else "", attribute, patient=bool(attribute)
+    )
     facts = [line.removeprefix(mark).split(maxsplit=1) for line in run.lines if line.startswith(f"{mark} ")]
     known = {words[0]: words[1] if len(words) > 1 else "" for words in facts}
     executable, _, version = known.get("python", "").rpartition(" ")

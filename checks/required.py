@@ -27,5 +27,7 @@ def required(sandbox: Sandbox) -> Iterator[str]:
     for name in need.modules:
         script = '"$1" -c "import importlib, sys; importlib.import_module(sys.argv[1])" "$2"'
         python = task_python(sandbox)
-        if sandbox.as_agent(script, python, name).code:
+        if python is None:
+            yield f"the Python module {name} can't be imported: the image has no Python"
+        elif sandbox.as_agent(script, python, name).code:
             yield f"the Python module {name} can't be imported by {python}"

@@ -250,16 +250,14 @@ class Sandbox:
         if not result.stopped.startswith("timed out"):
             return CheckStopped(result.stopped, result)
         if progress and progress.busy:
-            return CheckStopped(
-                f"{result.command[:200]}: still at work after {result.seconds:.0f} s: the repository is large, or the "
-                "disk slow",
-                result,
-                busy=True,
-            )
+            reason = f"still at work after {result.seconds:.0f} s: the files are many, or the disk is slow"
+            return CheckStopped(f"{reason} ({result.command[:200]})", result, busy=True)
         still = " and made no progress" if progress else ""
         return CheckStopped(f"timed out after {self._seconds:g} s{still}", result, needs_confirmation=True)
 
-    def as_agent(self, script: str, *args: str, where: str | None = None, shown: str | None = None) -> Result:
+    def as_agent(
+        self, script: str, *args: str, where: str | None = None, shown: str | None = None, patient: bool = False
+    ) -> Result:
         """Run a script as `sh` does, but as the agent runs: in the work directory (or `where`), with the agent's own
         variables, and by the task's shell where it names one."""
         argv = list(args)
@@ -267,7 +265,7 @@ class Sandbox:
             text = f"{shlex.join(['set', '--', *args])}\n{script}"
             script, argv = '"$@"', list(through_text(self.task.shell, text))
         variables = [f"{name}={value}" for name, value in self.agent_environment.items()]
-        return self.sh(ENTER + script, where or self.start_dir, *variables, "--", *argv, shown=shown)
+        return self.sh(ENTER + script, where or self.start_dir, *variables, "--", *argv, shown=shown, patient=patient)
 
     def target(self, path: str) -> str | None:
         """Where `path` leads, links followed; None where nothing is. Without any help of the image's programs."""

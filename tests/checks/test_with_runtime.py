@@ -14,7 +14,7 @@ from taskgate.harness.engine.client import Engine
 from taskgate.harness.gate.gate import Gate
 from taskgate.harness.gate.verdict import Outcome, Record
 from taskgate.harness.tasks.runtime_spec import Runtime
-from taskgate.harness.tasks.task import Agent, Task
+from taskgate.harness.tasks.task import Agent, Require, Task
 
 FAILING = "#!/bin/sh\necho no git here; exit 1\n"
 CERTIFICATES = """
@@ -68,6 +68,13 @@ def test_the_bundles_python_starts_the_agent(judge: Callable[..., Record], clien
     assert record.verdict == "healthy", record
     record = judge(image, agent=Agent(module="no_such_module"), checks={"python_available": level})
     assert record.check == "agent_start" and "/.taskgate/" in str(record.reason), record
+
+
+def test_a_required_module_is_the_images(judge: Callable[..., Record], client: Any, sound: str) -> None:
+    image = images.build(client, "taskgate-test/no-python:1", f"FROM {sound}\nRUN rm /usr/bin/python3*")
+    record = judge(image, require=Require(modules=("json",)))
+    assert record.check == "required" and "the image has no Python" in str(record.reason), record
+    assert judge(sound, require=Require(modules=("json",))).verdict == "healthy"
 
 
 def test_certificates_that_are_gone(judge: Callable[..., Record], client: Any, sound: str) -> None:
