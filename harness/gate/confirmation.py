@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -55,20 +56,21 @@ class Confirmation:
         self._cancelled.set()
         if self._thread is None:
             return
-        if self._judgement:
-            self._judgement.cancelled.set()
-            if container := self._judgement.sandbox.container_id:
-                # The session's end removes what is left.
+        removed, deadline = set[str](), time.monotonic() + CANCEL_SECONDS
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            # Its container may only be created now. The session's end removes what is left.
+            container = self._judgement.sandbox.container_id if self._judgement else None
+            if container and container not in removed:
+                removed.add(container)
                 with contextlib.suppress(InfraError):
                     self._remove(container)
-        self._thread.join(CANCEL_SECONDS)
+            self._thread.join(0.1)
 
     def _run(self, future: Future[Judgement]) -> None:
         try:
             with self._prepare() as judgement:
+                judgement.cancelled = self._cancelled
                 self._judgement = judgement
-                if self._cancelled.is_set():
-                    judgement.cancelled.set()
                 judgement.run()
             future.set_result(judgement)
         except BaseException as error:

@@ -32,7 +32,7 @@ ENTER = 'cd "$1" || exit; shift; while [ "$1" != -- ]; do export "$1"; shift; do
 
 def slow_after(seconds: float) -> float:
     """After how many seconds a check with a deadline of `seconds` is slow: most take a tenth of a second."""
-    return min(max(1.0, seconds / 10), seconds)
+    return min(max(0.5, seconds / 15), seconds)
 
 
 class CheckStopped(Exception):
