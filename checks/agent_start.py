@@ -148,7 +148,7 @@ def _serves(sandbox: Sandbox, agent: Agent) -> Iterator[str]:
         before = _last("\n".join(line for line in run.lines if not line.startswith(mark)))
         how = answers[-1].removeprefix(mark).strip() if answers else ""
         ended = f"the server {how} before it was ready" if how else "the server can't be started"
-        yield f"{ended}: {why or before}"
+        yield f"{ended}: {f'{agent.server[0]} {why}' if why else before}"
     elif answers[-1].endswith("listens"):
         yield Warn(
             f"the server listens on port {agent.port}; nothing in the image can ask {agent.health} for its health"

@@ -1,7 +1,7 @@
-"""The demo agent: mends what it can find in a repository, and says what it did.
+"""The demo agent: fixes what it finds in a repository, and reports what it did.
 
     python -m agent TASK_ID         works on one task, in the folder where it is started
-    python -m agent --serve [PORT]  waits on /health and is given its task by a POST to /run
+    python -m agent --serve [PORT]  answers /health and gets its task by a POST to /run
 
 It leaves trajectory.json and prediction.json in $TASKGATE_OUT and, for a task that asks for one, the archive that
 $TASKGATE_SUBMISSION names. Real agents call a model; this one replaces `a - b` by `a + b`.
@@ -20,8 +20,8 @@ import urllib.request
 from pathlib import Path
 
 NAME = "demo"
-BUG, MENDED = "return a - b", "return a + b"
-# What most agents import; that they are there is what the gate's agent_start shows.
+BUG, FIXED = "return a - b", "return a + b"
+# What most agents import; the gate's agent_start shows that they are there.
 LIBRARIES = (asyncio, json, subprocess, urllib.request)
 
 
@@ -33,14 +33,16 @@ def run(task_id: str, folder: Path | None = None) -> dict[str, object]:
     for path in sorted(folder.rglob("*.py")):
         text = path.read_text(errors="replace") if path.is_file() else ""
         if BUG in text:
-            path.write_text(text.replace(BUG, MENDED))
+            path.write_text(text.replace(BUG, FIXED))
             steps.append({"action": "edit", "path": str(path.relative_to(folder))})
     if advice := _ask(task_id):
         steps.append({"action": "ask", "answer": advice})
     diff = subprocess.run(["git", "diff"], cwd=folder, capture_output=True, text=True, check=False)
     steps.append({"action": "git diff", "status": diff.returncode})
     prediction: dict[str, object] = {"task_id": task_id, "model_name_or_path": NAME, "model_patch": diff.stdout}
-    _write(out / "trajectory.json", {"task_id": task_id, "agent": NAME, "steps": steps})
+    # An empty patch counts for those alone that say that they submitted it.
+    trajectory: dict[str, object] = {"task_id": task_id, "agent": NAME, "exit_status": "submitted", "steps": steps}
+    _write(out / "trajectory.json", trajectory)
     _write(out / "prediction.json", prediction)
     if wanted := os.environ.get("TASKGATE_SUBMISSION"):
         with tarfile.open(wanted, "w:gz") as tar:
@@ -51,7 +53,7 @@ def run(task_id: str, folder: Path | None = None) -> dict[str, object]:
 
 
 def _ask(task_id: str) -> str | None:
-    """One call of the model, where a run offers an endpoint for it."""
+    """One call of the model, if the run offers an endpoint."""
     url = os.environ.get("TASKGATE_ENDPOINT")
     if not url:
         return None

@@ -62,7 +62,8 @@ def test_a_conversation(tmp_path: Path, image: str, model: int) -> None:
     assert ran.told() == {"calc": "done"}, ran.output + (log.read_text()[-3000:] if log.exists() else "")
     prediction = json.loads((run.out / "calc/prediction.json").read_text())
     assert "-    return a - b\n+    return a + b\n" in prediction["model_patch"]
-    assert len(json.loads((run.out / "calc/trajectory.json").read_text())["steps"]) > 3
+    trajectory = json.loads((run.out / "calc/trajectory.json").read_text())
+    assert trajectory["exit_status"] == "finished" and len(trajectory["steps"]) > 3
     calls = [json.loads(line) for line in (run.out / "calc/calls.jsonl").read_text().splitlines()]
     assert {call["status"] for call in calls} == {200} and ran.result("calc")["calls"] == len(calls) >= 2
     # Its events came by WebSocket, through the key in the path, which no file holds.

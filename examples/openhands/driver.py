@@ -38,9 +38,10 @@ def main() -> None:
         conversation.run()
         diff = workspace.execute_command(f"git -C {task['workdir']} diff", timeout=60)
         events = [event.model_dump(mode="json") for event in conversation.state.events]
+        status = conversation.state.execution_status.value
     finally:
         conversation.close()
-    write(out / "trajectory.json", {"task_id": task["task_id"], "steps": events})
+    write(out / "trajectory.json", {"task_id": task["task_id"], "exit_status": status, "steps": events})
     write(out / "prediction.json", {"task_id": task["task_id"], "model_patch": diff.stdout})
 
 

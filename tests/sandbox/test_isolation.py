@@ -375,7 +375,7 @@ def test_a_server_agent(tmp_path: Path, demo: str, tools: Tools, upstream: tuple
     ("server", "reason"),
     [
         ("[python3, -c, 'raise SystemExit(4)']", "the server ended with status 4 before it was ready"),
-        ("[no-such-program]", "agent_start: the server can't be started: FileNotFoundError"),
+        ("[no-such-program]", "agent_start: the server can't be started: no-such-program is not on PATH"),
         (
             "[python3, -c, \"import agent; agent.Handler.do_POST = lambda self: self._answer(500, {'e': 1}); agent.main()\","
             " --serve]",
