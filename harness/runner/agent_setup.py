@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tarfile
 import tempfile
 from collections.abc import Mapping
@@ -73,6 +74,8 @@ def environment(
         "TASKGATE_SUBMISSION": folders.submission,
         "TASKGATE_SECONDS": f"{budget.seconds:g}" if budget.seconds else None,
         "TASKGATE_CALLS": budget.calls,
+        "TASKGATE_SKILLS": task.skills_dir,
+        "TASKGATE_MCP_SERVERS": json.dumps(mcp_servers(task)) if task.mcp_servers else None,
     }
     told = {name: str(value) for name, value in given.items() if value is not None}
     found = {**of_agent(image, task, bundle), **told, **room, **spec.env, **spec.secrets}
@@ -87,6 +90,11 @@ def _past_proxies(env: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def mcp_servers(task: Task) -> list[dict[str, Any]]:
+    """The task's MCP servers, as JSON has them."""
+    return [asdict(server) for server in task.mcp_servers]
+
+
 def described(task: Task, image: Image, budget: Budget, folders: Folders) -> dict[str, Any]:
     """The task as a server or a driver is told of it."""
     return {
@@ -94,6 +102,9 @@ def described(task: Task, image: Image, budget: Budget, folders: Folders) -> dic
         "workdir": task.start_dir(image.workdir),
         "repo_path": task.repo_path,
         "base_commit": task.base_commit,
+        "skills_dir": task.skills_dir,
+        "mcp_servers": mcp_servers(task),
+        "artifacts": list(task.artifacts),
         "submission": folders.submission,
         "out": folders.out,
         "in": folders.given,

@@ -298,7 +298,8 @@ def argv(value: Any) -> tuple[str, ...]:
         return ("/bin/sh", "-c", text(value))
     if not value:
         raise invalid("is empty")
-    return tuple(text(item) for item in value)
+    program, *arguments = value
+    return (text(program), *(text(argument, empty=True) for argument in arguments))
 
 
 def _gpus(value: Any) -> str:
@@ -365,7 +366,9 @@ def host_path(value: Any, context: Mapping[str, Any]) -> str:
 
 
 TEXT: Mapping[str, Any] = {"type": "string", "minLength": 1}
-ARGV: Mapping[str, Any] = {"anyOf": [TEXT, {"type": "array", "items": TEXT, "minItems": 1}]}
+ARGV: Mapping[str, Any] = {
+    "anyOf": [TEXT, {"type": "array", "prefixItems": [TEXT], "items": {"type": "string"}, "minItems": 1}]
+}
 SIZE: Mapping[str, Any] = {
     "anyOf": [
         {"type": "integer", "minimum": 6 << 20},
