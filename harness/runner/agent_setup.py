@@ -6,6 +6,7 @@ import json
 import tarfile
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from taskgate.harness.base.errors import UsageError

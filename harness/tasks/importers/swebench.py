@@ -22,7 +22,7 @@ MAX_LINE = 16 << 20
 MAX_ROWS, MAX_COLUMNS, MAX_CELL, BATCH = 1_000_000, 256 << 20, 64 << 10, 1024
 NEEDED = (
     *("instance_id", *IMAGES, "base_commit", "repo", "org", "number", "base.sha"),
-    *("dockerhub_tag", "repo_name", "commit_hash", "platform"),
+    *("dockerhub_tag", "repo_name", "commit_hash", "platform", "tag", "number_interval"),
 )
 PRESENT = ("test_cmds", "log_parser", "pull_number", "install_config")
 

@@ -52,6 +52,9 @@ MULTI_PYTHON = frozenset(
         "vega/altair",
     ]
 )
+# Of the images that were made later, by agents, those whose rows have neither `tag` nor `number_interval`; and where
+# their repositories are, if not in /home.
+MULTI_LATER = {"Qiskit/qiskit": None, "openmm/openmm": None, "gwastro/pycbc": "/opt/pycbc/src/pycbc"}
 Fields = dict[str, Any]
 
 
@@ -165,7 +168,6 @@ def smith(row: Row) -> Fields:
     return {
         **_in(TESTBED),
         "image": row.image(published),
-        "base_commit": row.content.get("base_commit"),
         "checkout": task_id,
         "user": "root",
         "limits": {"memory": "10g"},
@@ -176,10 +178,13 @@ def multi(row: Row) -> Fields:
     organisation, repository = row.text("org"), row.text("repo")
     base = row.content.get("base")
     commit = base.get("sha") if isinstance(base, dict) else row.content.get("base_commit")
-    image = row.image(f"mswebench/{organisation}_m_{repository}:pr-{row.number('number')}".lower())
-    if f"{organisation}/{repository}" in MULTI_PYTHON:
+    name = f"{organisation}/{repository}"
+    later = bool(row.content.get("number_interval") or row.content.get("tag")) or name in MULTI_LATER
+    namespace = "envagent" if later else "mswebench"
+    image = row.image(f"{namespace}/{organisation}_m_{repository}:pr-{row.number('number')}".lower())
+    if name in MULTI_PYTHON:
         return {**_in(TESTBED), "image": image, "base_commit": commit, "setup_commits": 1}
-    return {**_in(f"/home/{repository}"), "image": image, "base_commit": commit}
+    return {**_in(MULTI_LATER.get(name) or f"/home/{repository}"), "image": image, "base_commit": commit}
 
 
 FAMILIES: dict[str, Callable[[Row], Fields]] = {
