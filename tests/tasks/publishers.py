@@ -74,7 +74,7 @@ def ask(family: str, given: Any = None) -> Any:
     python = folder / "bin/python"
     if not (folder / "installed").exists():
         subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=120)
-        command = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", requirement]
+        command = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", requirement]
         subprocess.run(command, check=True, timeout=1200)
         (folder / "installed").touch()
     done = subprocess.run(
