@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 from taskgate.harness.base import escape
+from taskgate.harness.runner.live import LiveAgent, LiveView
 from taskgate.harness.runner.run_spec import RunSpec
 from taskgate.harness.runner.states import SKIPPED, TaskResult, TaskState
 
@@ -26,6 +29,25 @@ STYLES = {
 WIDTH = max(len(state.label) for state in SKIPPED)
 ORDER = (TaskState.DONE, *SKIPPED, TaskState.FAILED, TaskState.INFRA, TaskState.INTERRUPTED)
 GROUPS, IDS = 10, 5
+# Of a terminal, for the bar and a few lines.
+MARGIN_ROWS = 8
+
+
+def agent_table(agents: Sequence[LiveAgent], rows: int) -> Table:
+    """The agents at work, as many as there are rows for."""
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+    table.add_column("agent at work", ratio=3, no_wrap=True, overflow="ellipsis")
+    table.add_column("elapsed", justify="right", no_wrap=True)
+    table.add_column("calls", justify="right", no_wrap=True)
+    table.add_column("last line", ratio=5, no_wrap=True, overflow="ellipsis", style="dim")
+    for agent in agents[:rows]:
+        calls = "" if agent.calls is None else f"{agent.calls:,}"
+        table.add_row(
+            Text(escape.line(agent.task_id, 100)), _time(agent.seconds), calls, Text(escape.line(agent.line, 200))
+        )
+    if len(agents) > rows:
+        table.add_row(f"and {len(agents) - rows} more")
+    return table
 
 
 class _Console(Console):
@@ -37,9 +59,9 @@ class _Console(Console):
 
 
 class RunReport:
-    """`total` tasks are expected. With a terminal there is a bar below the lines."""
+    """`total` tasks are expected. On a terminal, the agents at work (`view`) and a bar stand below the lines."""
 
-    def __init__(self, total: int, spec: RunSpec) -> None:
+    def __init__(self, total: int, spec: RunSpec, view: LiveView | None = None) -> None:
         self._total, self._spec = total, spec
         self._console = _Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self._results: list[TaskResult] = []
@@ -50,17 +72,27 @@ class RunReport:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self._console,
-            disable=not self._console.is_terminal,
-            redirect_stderr=False,
         )
+        self._view = view
+        self._live = Live(
+            console=self._console, get_renderable=self._picture, refresh_per_second=2, redirect_stderr=False,
+            transient=True,
+        )  # fmt: skip
         self._bar = self._progress.add_task("", total=total, counts="")
 
     def __enter__(self) -> RunReport:
-        self._progress.start()
+        if self._console.is_terminal:
+            self._live.start(refresh=True)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._progress.stop()
+        self._live.stop()
+
+    def _picture(self) -> RenderableType:
+        """What stands below the lines."""
+        agents = self._view.agents() if self._view else []
+        rows = max(1, self._console.size.height - MARGIN_ROWS)
+        return Group(agent_table(agents, rows), self._progress) if agents else self._progress
 
     def add(self, result: TaskResult) -> None:
         """A task has ended."""

@@ -14,24 +14,27 @@ from pathlib import Path
 from typing import Any
 
 from taskgate.harness.base import files
-from taskgate.harness.base.errors import UsageError
+from taskgate.harness.base.errors import TaskgateError, UsageError
 from taskgate.harness.base.exit_codes import BROKEN, INTERRUPTED, NO_VERDICT, OK
-from taskgate.harness.base.out_files import CACHE, MANIFEST, RUN
+from taskgate.harness.base.out_files import CACHE, JUNIT, MANIFEST, REPORT, RUN
 from taskgate.harness.base.redaction import masked
 from taskgate.harness.base.timestamps import utc_now
+from taskgate.harness.base.units import parse_size
 from taskgate.harness.cli import _run_spec
 from taskgate.harness.engine import ownership
 from taskgate.harness.engine.client import Engine
+from taskgate.harness.engine.disk_budget import DiskBudget
 from taskgate.harness.gate import population
 from taskgate.harness.gate.cache import VerdictCache, parse_age
 from taskgate.harness.gate.gate import Gate
 from taskgate.harness.gate.known_verdicts import KnownVerdicts
 from taskgate.harness.gate.skip_list import open_skip_list
 from taskgate.harness.plugin import options
-from taskgate.harness.runner import control, limits, recovery
+from taskgate.harness.runner import control, limits, recovery, run_results
 from taskgate.harness.runner.bookkeeping import Bookkeeping
 from taskgate.harness.runner.engine_pool import EnginePool, PooledEngine
 from taskgate.harness.runner.limits import InfraLimit
+from taskgate.harness.runner.live import LiveView
 from taskgate.harness.runner.results import Results
 from taskgate.harness.runner.run_spec import COLLECT_SECONDS, DEFAULT_BUDGET, RunSpec, settings
 from taskgate.harness.runner.runner import Controls, Runner
@@ -40,6 +43,7 @@ from taskgate.harness.runtime import sources
 from taskgate.harness.sandbox.isolation.prover import Prover
 from taskgate.harness.tasks import manifest_dump, shards
 from taskgate.harness.tasks.task import Task
+from taskgate.reports import run_html, run_junit
 from taskgate.reports.run_terminal import RunReport
 
 
@@ -124,6 +128,11 @@ def add_gate(parser: argparse.ArgumentParser) -> None:
         help="list images as broken even if nearly all of them fail alike",
     )
     parser.add_argument("--check-path", metavar="DIR", action="append", default=[], help="checks of your own")
+    parser.add_argument(
+        "--disk-budget",
+        metavar="SIZE",
+        help="disk that images pulled by runs may take on an engine, such as 40g: those of ended tasks are removed",
+    )
     parser.add_argument("--docker-host", metavar="URL", action="append", default=[], help="the engine (repeatable)")
 
 
@@ -142,18 +151,25 @@ def run(given: argparse.Namespace) -> int:
     def gate(connect: Callable[[], Engine], prover: Prover) -> Gate:
         return Gate(connect, checks, session=session, known=known, prover=prover, stopping=controls.stopping)
 
+    size, wanted = _size(given.disk_budget), Counter(task.image for task in tasks.values())
+
+    def budget(engine: Engine) -> DiskBudget | None:
+        return None if size is None else DiskBudget(engine.url, size, wanted, session)
+
     results = Results(Path(given.out))
     bookkeeping = Bookkeeping(results, cache, skip_list, session)
-    report = RunReport(len(tasks), spec)
+    report = RunReport(len(tasks), spec, LiveView(results))
     with contextlib.ExitStack() as stack:
         stack.enter_context(results.held())
-        pool = EnginePool([PooledEngine(url, session, given.jobs, gate) for url in hosts])
+        pool = EnginePool(
+            [PooledEngine(url, session, given.jobs, gate, budget=budget, stopping=controls.stopping) for url in hosts]
+        )
         stack.callback(pool.close)
         for task_id in recovery.recover(results, [engine.connect for engine in pool.engines], spec):
             report.say(f"{task_id}: its agent had ended before the run was killed; its files were fetched now")
         pool.reap(None)
-        wanted = _prepare(pool, tasks, spec, given.images)
-        _describe(results, list(tasks.values()), given, session, wanted)
+        fingerprints = _prepare(pool, tasks, spec, given.images)
+        _describe(results, list(tasks.values()), given, session, fingerprints)
         runner = Runner(
             list(tasks.values()), spec, results,
             session=session, pool=pool, jobs=given.jobs, bookkeeping=bookkeeping, controls=controls,
@@ -165,12 +181,20 @@ def run(given: argparse.Namespace) -> int:
         bookkeeping.list_broken(tasks, trust_common_failures=given.trust_common_failures)
         pool.close()
         cache.compact(len(tasks))
+    problems = [*bookkeeping.problems, *([str(infra_limit)] if infra_limit and infra_limit.reached else [])]
+    problems += _write_reports(results)
     for line in population.banner(bookkeeping.common_failures, trusted=given.trust_common_failures):
         report.say(line)
     distrusted = bool(bookkeeping.common_failures) and not given.trust_common_failures
-    problems = [*bookkeeping.problems, *([str(infra_limit)] if infra_limit and infra_limit.reached else [])]
     report.summary(given.out, problems)
     return _status(controls, report.counts(), len(tasks), uncertain=bool(problems) or distrusted)
+
+
+def _size(text: str | None) -> int | None:
+    try:
+        return None if text is None else parse_size(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} {error}", field="--disk-budget") from error
 
 
 def _status(controls: Controls, counts: Counter[TaskState], total: int, *, uncertain: bool) -> int:
@@ -182,6 +206,22 @@ def _status(controls: Controls, counts: Counter[TaskState], total: int, *, uncer
     if counts.total() < total:
         return INTERRUPTED
     return BROKEN if counts[TaskState.FAILED] else OK
+
+
+def _write_reports(results: Results) -> list[str]:
+    """report.html and junit.xml; what could not be written."""
+    problems = []
+    try:
+        rows = run_results.rows(results)
+        title = f"taskgate run: {results.out}"
+        for name, data in (
+            (REPORT, run_html.render(rows, title=title).encode("utf-8", "backslashreplace")),
+            (JUNIT, run_junit.render(rows, name=title)),
+        ):
+            files.write(results.out / name, data)
+    except (OSError, TaskgateError) as error:
+        problems.append(f"the reports were not written: {error}")
+    return problems
 
 
 def _prepare(pool: EnginePool, tasks: dict[str, Task], spec: RunSpec, shown: str) -> dict[str, str]:

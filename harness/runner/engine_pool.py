@@ -13,7 +13,9 @@ from taskgate.harness.base.errors import EngineTimeout, EngineUnavailable, Infra
 from taskgate.harness.base.redaction import masked
 from taskgate.harness.engine import classification, reaper
 from taskgate.harness.engine.client import Engine
+from taskgate.harness.engine.disk_budget import DiskBudget
 from taskgate.harness.gate.gate import Gate
+from taskgate.harness.runner.task_images import TaskImages
 from taskgate.harness.runtime.bundle import Store
 from taskgate.harness.sandbox.isolation.prover import Prover
 from taskgate.harness.sandbox.isolation.tools import Tools
@@ -31,8 +33,19 @@ class PooledEngine:
     more at once than the host has processors for would look like slow images.
     """
 
-    def __init__(self, url: str | None, session: str, jobs: int, gate: MakeGate) -> None:
+    def __init__(
+        self,
+        url: str | None,
+        session: str,
+        jobs: int,
+        gate: MakeGate,
+        *,
+        budget: Callable[[Engine], DiskBudget | None] = lambda engine: None,
+        stopping: threading.Event | None = None,
+    ) -> None:
+        """`budget`: the disk budget of images on an engine; None: it is not bounded."""
         self.url, self._session = url, session
+        self.images = TaskImages(self.connect, budget, stopping or threading.Event())
         self.name = masked(url) if url else "the engine"
         slots = min(jobs, 2 * (os.cpu_count() or 1))
         self.starting = threading.Semaphore(slots)
@@ -77,6 +90,7 @@ class PooledEngine:
                 engine.close()
 
     def close(self) -> None:
+        self.images.close()
         with contextlib.suppress(InfraError):
             self.prover.close()
         for gate in self._all:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +71,7 @@ class Runner:
             keep_failed=keep_failed,
             redo=redo,
         )
-        self._left: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self._left: deque[Item] = deque()
         self._ended: queue.SimpleQueue[TaskResult | BaseException | None] = queue.SimpleQueue()
 
     def run(self) -> Iterator[TaskResult]:
@@ -79,7 +80,7 @@ class Runner:
         Raises what a worker did not expect.
         """
         for task in self._tasks:
-            self._left.put(Item(task))
+            self._left.append(Item(task))
         threads = [
             threading.Thread(target=self._worker, name="taskgate-agent", daemon=True)
             for _ in range(min(self._jobs, len(self._tasks)))
@@ -112,8 +113,8 @@ class Runner:
         try:
             while not self._controls.ending:
                 try:
-                    item = self._left.get_nowait()
-                except queue.Empty:
+                    item = self._left.popleft()
+                except IndexError:
                     return
                 if result := self._one(item):
                     self._bookkeeping.result(result)
@@ -122,6 +123,13 @@ class Runner:
             self._ended.put(error)
         finally:
             self._ended.put(None)
+
+    def _started(self, engine: PooledEngine) -> None:
+        """An agent is at work: its engine is fit for more, and has time for the next task's image."""
+        self._pool.answered(engine)
+        with contextlib.suppress(IndexError):
+            if not self._controls.ending and self._task_run.may_need(task := self._left[0].task):
+                engine.images.expect(task.request)
 
     def _one(self, item: Item) -> TaskResult | None:
         """What becomes of a task; None where its engine failed it and it is in the queue again, for another one."""
@@ -133,13 +141,13 @@ class Runner:
         try:
             others = self._pool.others(tried)
             result = self._task_run.run(
-                item.task, engine, lost=item.lost, may_move=others, started=lambda: self._pool.answered(engine)
+                item.task, engine, lost=item.lost, may_move=others, started=lambda: self._started(engine)
             )
             fault = result.state is TaskState.INFRA and not engine.alive()
             return result
         except EngineFault:
             fault = True
-            self._left.put(Item(item.task, tried, item.lost))
+            self._left.append(Item(item.task, tried, item.lost))
             return None
         finally:
             self._pool.release(engine, fault=fault)

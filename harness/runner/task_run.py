@@ -75,13 +75,28 @@ class TaskRun:
         `lost`: the folders of attempts that other engines cost. `may_move`: raise EngineFault where the engine fails
         the task. `started` is called once an agent is at work.
         """
+        lease = _Lease(task, engine)
+        try:
+            return self._run(task, engine, lease, lost if lost is not None else [], may_move, started)
+        finally:
+            lease.release()
+
+    def _run(
+        self,
+        task: Task,
+        engine: PooledEngine,
+        lease: _Lease,
+        lost: list[Path],
+        may_move: bool,
+        started: Callable[[], None],
+    ) -> TaskResult:
         changed: ImageChanged | None = None
         for _ in range(JUDGEMENTS):
             with engine.gate() as gate:
-                judged = self._before(task, engine, gate, may_move)
+                judged = self._before(task, engine, gate, lease, may_move)
             if isinstance(judged, TaskResult):
                 return judged
-            attempts = _Attempts(self, judged, engine, lost if lost is not None else [], may_move, started)
+            attempts = _Attempts(self, judged, engine, lost, may_move, started)
             try:
                 return attempts.run()
             except ImageChanged as error:
@@ -90,9 +105,21 @@ class TaskRun:
                 attempts.close()
         return TaskResult(task, TaskState.INFRA, f"it changes faster than it can be judged: {changed}")
 
+    def may_need(self, task: Task) -> bool:
+        """May the task's image be needed, as far as is known without asking an engine?"""
+        if self._redo:
+            return True
+        try:
+            completion.check(self._results, task.id, digests=None, config=None)
+        except completion.Unfinished:
+            return True
+        return False
+
     # Before an agent.
 
-    def _before(self, task: Task, engine: PooledEngine, gate: Gate, may_move: bool) -> TaskResult | JudgedTask:
+    def _before(
+        self, task: Task, engine: PooledEngine, gate: Gate, lease: _Lease, may_move: bool
+    ) -> TaskResult | JudgedTask:
         """Is the task worth it? What it ends with already, or what an agent is started with. Raises EngineFault."""
         if self._stopping.is_set():
             return TaskResult(task, TaskState.INTERRUPTED)
@@ -108,6 +135,7 @@ class TaskRun:
                 config = fingerprint(self._spec, task, gate)
                 if result := self._already(task, gate, config):
                     return result
+                lease.acquire(gate.engine)
                 record = known or gate.judge(task)
                 self._bookkeeping.verdict(record, gate)
                 if record.verdict is Verdict.HEALTHY:
@@ -288,6 +316,23 @@ class _Attempts:
             self._engine.name,
             record.started if record else None,
         )
+
+
+class _Lease:
+    """A task's hold on its image: it stays on the engine from the judgement to the end of the last attempt."""
+
+    def __init__(self, task: Task, engine: PooledEngine) -> None:
+        self._request, self._images, self._held = task.request, engine.images, False
+
+    def acquire(self, engine: Engine) -> None:
+        """Raises InfraError."""
+        if not self._held:
+            self._held = True
+            self._images.acquire(engine, self._request)
+
+    def release(self) -> None:
+        if self._held:
+            self._images.release(self._request)
 
 
 class _Connection:
