@@ -14,6 +14,7 @@ import pytest
 
 from examples import images
 from tests import engines, registry
+from tests.faults.loopback import lent
 from tests.running import Run
 
 IMAGES, MEBIBYTE = 8, 1 << 20
@@ -51,7 +52,7 @@ def test_more_images_than_disk(tmp_path: Path, client: Any, port: int) -> None:
     text += "  checks: {network: off, git_available: off, disk: off, home: off}}\ntasks:\n"
     text += "".join(f"- {{id: task-{number}, image: '{name}'}}\n" for number, name in enumerate(names))
     # Six images would fit neither into the disk nor into the budget.
-    with engines.dockerd("--bridge=none", size="90m") as daemon:
+    with engines.dockerd("--bridge=none", size="90m") as daemon, lent(daemon.pid, port):
         run = Run(tmp_path)
         ran = run(text, "-j2", f"--agent={agent}", f"--docker-host={daemon.url}", "--disk-budget=40m")
         assert ran.status == 0 and set(ran.told().values()) == {"done"}, ran.output
