@@ -2,7 +2,7 @@
 
 A check is a generator function that takes a sandbox and yields a reason for each thing it finds wrong:
 a string is a failure, `Warn` and `Skip` are what they say. Yielding nothing is passing. The docstring's first
-paragraph says what must hold, the second how to mend it where it doesn't.
+paragraph says what must hold, the second how to fix it if it doesn't.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Check:
 
     @cached_property
     def hint(self) -> str | None:
-        """How to mend what it finds."""
+        """How to fix what it finds."""
         return self._paragraphs[1] if len(self._paragraphs) > 1 else None
 
     @cached_property

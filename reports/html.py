@@ -1,13 +1,12 @@
-"""The HTML report: what pytest-html can't know, put in through its hooks. Everything is escaped here.
+"""The HTML report: pytest-html's page, filled through its hooks. The templates escape everything.
 
-pytest-html leaves ids as they are and drops the reports of crashed workers; both are mended here.
+pytest-html leaves ids as they are and drops the reports of crashed workers; both are corrected here.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator
-from importlib import resources
 from typing import Any
 
 import pytest
@@ -16,14 +15,17 @@ from taskgate.harness.base import escape
 from taskgate.harness.gate.verdict import Outcome, Record, Verdict
 from taskgate.reports import chart
 from taskgate.reports.report import Report, RunContext
+from taskgate.reports.templating import asset, render, trusted
+
+# The groups of the same reason that the page shows.
+GROUPS = 200
 
 
 class HtmlReport(Report):
     """Fills pytest-html's page."""
 
     def __init__(self, run: RunContext) -> None:
-        self._tally, self._rows, self._config = run.tally, run.rows, run.config
-        self._record_of, self._reproduce = run.record_of, run.reproduce
+        self._run = run
         self._crashed: set[str] = set()
 
     @pytest.hookimpl(optionalhook=True)
@@ -32,26 +34,39 @@ class HtmlReport(Report):
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_summary(self, prefix: list[str], summary: list[str], postfix: list[str]) -> None:
-        failing = Counter(record.check for record in self._tally.of([Verdict.BROKEN]) if record.check)
-        tiles = [*self._tally.counts.items(), ("not judged", len(self._tally.scope - set(self._tally.records)))]
-        prefix.append(f"<style>{_asset('report.css')}</style><style id='tg-rule'></style>")
+        tally = self._run.tally
+        tiles = [*tally.counts.items(), ("not judged", len(tally.scope - set(tally.records)))]
         prefix.append(
-            '<div class="tg-tiles">'
-            + "".join(f'<div class="tg-tile {name}"><b>{number}</b>{name}</div>' for name, number in tiles)
-            + "</div>"
-        )
-        if self._hides_passed():
-            prefix.append(f"<p>Only failures have a row: there are more than {self._rows} images.</p>")
-        if failing:
-            buttons = "".join(
-                f'<button type="button" data-filter="{escape.html(name)}" aria-pressed="false">'
-                f"{escape.html(name)} ({number})</button>"
-                for name, number in failing.most_common()
+            render(
+                "tiles.html",
+                css=trusted(asset("report.css")),
+                tiles=tiles,
+                notices=self._run.notices,
+                hides_passed=self._hides_passed(),
+                rows=self._run.rows,
             )
-            everything = '<button type="button" data-filter="" aria-pressed="true">all</button>'
-            summary.append(f"<h3>Failures by check</h3>{chart.bars(dict(failing))}")
-            summary.append(f'<div class="tg-filter">{everything}{buttons}</div>')
-        postfix.append(f"<script>{_asset('report.js')}</script>")
+        )
+        if groups := self._groups():
+            failing = Counter(record.check for record in tally.of([Verdict.BROKEN]) if record.check)
+            summary.append(
+                render(
+                    "failures.html",
+                    chart=trusted(chart.bars(dict(failing))),
+                    groups=groups[:GROUPS],
+                    more=max(0, len(groups) - GROUPS),
+                    tiles=tiles,
+                    failing=failing.most_common(),
+                )
+            )
+        postfix.append(f"<script>{asset('report.js')}</script>")
+
+    def _groups(self) -> list[tuple[str, str, str, list[str]]]:
+        """(verdict, check, reason, ids) of all that is not healthy; within a verdict the most frequent first."""
+        return [
+            (str(verdict), *group)
+            for verdict in (Verdict.BROKEN, Verdict.INFRA, Verdict.INCOMPATIBLE)
+            for group in self._run.tally.grouped(verdict)
+        ]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_header(self, cells: list[str]) -> None:
@@ -64,7 +79,7 @@ class HtmlReport(Report):
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_row(self, report: pytest.TestReport, cells: list[str]) -> None:
-        record = self._record_of(report)
+        record = self._run.record_of(report)
         cells.pop()
         if record is None:
             cells[1:2] = [f'<td class="col-testId">{escape.html(report.nodeid)}</td>', '<td class="col-check"></td>']
@@ -72,18 +87,12 @@ class HtmlReport(Report):
         if report.passed and self._hides_passed():
             del cells[:]
             return
-        verdict = f'<span class="tg-verdict {record.verdict}">{record.verdict}</span>'
-        cached = " (known from before)" if record.cached else ""
-        check = escape.html(record.check or "")
-        cells[1:2] = [
-            f'<td class="col-testId">{escape.html(record.task_id)}<small>{escape.html(record.image)}</small></td>',
-            f'<td class="col-check" data-check="{check}">{verdict}{cached}'
-            f"{': ' + check if check else ''}<br>{escape.html(record.reason or '')}</td>",
-        ]
+        # pytest-html takes the two cells as one as well as apart.
+        cells[1:2] = [render("cells.html", record=record)]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_html(self, report: pytest.TestReport, data: list[str]) -> None:
-        record = self._record_of(report)
+        record = self._run.record_of(report)
         if record is None:
             data[:] = [escape.visible(part, keep="\n\t") for part in data]
         elif report.when == "teardown" and report.passed:
@@ -107,34 +116,16 @@ class HtmlReport(Report):
             end = pytest.TestReport(report.nodeid, report.location, {}, "passed", None, "teardown")
             if node := getattr(report, "node", None):
                 setattr(end, "node", node)  # noqa: B010 # xdist's own, unknown to pytest's types
-            self._config.hook.pytest_runtest_logreport(report=end)
+            self._run.config.hook.pytest_runtest_logreport(report=end)
         return result
 
     def _hides_passed(self) -> bool:
-        return len(self._tally.scope) > self._rows
+        return len(self._run.tally.scope) > self._run.rows
 
     def _details(self, record: Record) -> str:
-        rows: list[tuple[str, str]] = []
-        if record.reason:
-            rows.append(("Reason", f"<p>{escape.html(record.reason)}</p>"))
-        if record.hint:
-            rows.append(("How to mend it", f"<p>{escape.html(record.hint)}</p>"))
-        if seen := record.evidence:
-            rows.append((f"Command (status: {escape.html(str(seen.status))})", _pre(seen.command)))
-            rows.append(("Output", _pre(seen.output or "(none)")))
-        warned = [f for f in record.findings if f.outcome is Outcome.WARN]
-        if warned:
-            items = "".join(f"<li>{escape.html(f.check)}: {escape.html(f.reason or '')}</li>" for f in warned)
-            rows.append(("Warnings", f"<ul>{items}</ul>"))
-        rows.append(("Image", _pre(f"{record.image}\n{record.digest or 'digest unknown'}")))
-        rows.append(("Judge it again", _pre(self._reproduce(record))))
-        told = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)
-        return f'<dl class="tg-details">{told}</dl>'
-
-
-def _pre(text: str) -> str:
-    return f"<pre>{escape.html(text)}</pre>"
-
-
-def _asset(name: str) -> str:
-    return resources.files("taskgate.reports").joinpath(name).read_text("utf-8")
+        return render(
+            "details.html",
+            record=record,
+            warnings=[finding for finding in record.findings if finding.outcome is Outcome.WARN],
+            command=self._run.reproduce(record),
+        )

@@ -22,18 +22,27 @@ IDS = 10
 
 
 def add(commands: Any) -> None:
-    parser = commands.add_parser("merge", help="put the results of shards together, and prove that they are the whole")
+    parser = commands.add_parser(
+        "merge", help="merge the results of shards, and verify that every task has exactly one verdict"
+    )
     parser.add_argument("parts", metavar="OUT", nargs="+", help="the shards' --out folders")
     parser.add_argument("--images", metavar="SOURCE", required=True, help="the manifest of all of them")
-    parser.add_argument("--format", metavar="NAME", help="what kind of task set it is, where that can't be seen")
-    parser.add_argument("--out", metavar="DIR", required=True, help="where verdicts, journal and cache go")
-    parser.add_argument("--skip-list", metavar="FILE|URL", help="add what is broken, take out what is sound")
+    parser.add_argument("--format", metavar="NAME", help="the format of SOURCE, if it can't be detected")
+    parser.add_argument("--out", metavar="DIR", required=True, help="folder for verdicts, journal and cache")
+    parser.add_argument(
+        "--skip-list", metavar="FILE|URL", help="list to update: broken images are added, healthy ones removed"
+    )
     parser.add_argument(
         "--trust-common-failures",
         action="store_true",
         help="list images as broken even if nearly all of them fail alike",
     )
-    parser.add_argument("--max-broken", metavar="N|P%", default="0", help="so many broken images are accepted")
+    parser.add_argument(
+        "--max-broken",
+        metavar="N|P%",
+        default="0",
+        help="maximum number or share of broken images tolerated (default: 0)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -59,16 +68,16 @@ def run(given: argparse.Namespace) -> int:
     print(f"{len(tasks)} images: {', '.join(f'{number} {verdict}' for verdict, number in counts.items())}")
     for check, reason, ids in tally.grouped(Verdict.BROKEN):
         print(f"  {len(ids):>5}  {escape.line(f'{check}: {reason}')}")
-    _told("without a verdict", tally.unchecked)
-    _told("judged twice", [f"{task} ({', '.join(parts)})" for task, parts in merged.twice.items()])
-    _told("not in the manifest", merged.strange)
+    _list("without a verdict", tally.unchecked)
+    _list("judged twice", [f"{task} ({', '.join(parts)})" for task, parts in merged.twice.items()])
+    _list("not in the manifest", merged.strange)
     print(f"verdicts:  {out / VERDICTS}")
     if not merged.whole or not trusted:
         return NO_VERDICT
     return OK if options.accepts(limit, counts["broken"], counts["broken"] + counts["healthy"]) else BROKEN
 
 
-def _told(what: str, ids: list[str]) -> None:
+def _list(what: str, ids: list[str]) -> None:
     if ids:
         more = f" and {len(ids) - IDS} more" if len(ids) > IDS else ""
         print(f"{what}: {', '.join(escape.line(task_id, 100) for task_id in ids[:IDS])}{more}")

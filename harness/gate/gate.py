@@ -27,6 +27,9 @@ from taskgate.harness.tasks.task import Task
 
 TRIES = 6
 WAIT_SECONDS = 20.0
+WAIT = tenacity.wait_exponential(multiplier=0.5, max=WAIT_SECONDS) + tenacity.wait_random(0, 0.5)
+# An engine that does not answer at the start is not waited for much longer than it takes to notice a typing error.
+FIRST_ANSWER_SECONDS = 3.0
 # An engine that hangs is as good as none.
 GONE = (EngineUnavailable, EngineTimeout)
 # A verdict depends on more than the text of the checks.
@@ -56,7 +59,7 @@ class Gate:
         self.prover = prover or Prover(connect, lambda: Tools(self.engine, self._provider.store), session)
         self._examiner = Examiner(self._provider, checks, session, self.prover, self._published.lookup)
         self._versions = [f"taskgate={VERSION}", *(f"{check.name}={check.version}" for check in checks)]
-        self._down = False
+        self._down = self._reached = False
         self._stopping = stopping or threading.Event()
         self._following: Task | None = None
 
@@ -78,11 +81,14 @@ class Gate:
         self._following = following
         begun = time.monotonic()
         retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(1 if self._down else TRIES)
-            | tenacity.stop_when_event_set(self._stopping)
-            | _OutOfPatience(),
+            stop=tenacity.stop_any(
+                tenacity.stop_after_attempt(1 if self._down else TRIES),
+                tenacity.stop_when_event_set(self._stopping),
+                _OutOfPatience(),
+                self._never_there,  # type: ignore[arg-type] # any function will do
+            ),
             sleep=tenacity.sleep_using_event(self._stopping),
-            wait=tenacity.wait_exponential(multiplier=0.5, max=WAIT_SECONDS) + tenacity.wait_random(0, 0.5),
+            wait=self._wait,
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, InfraError) and error.transient),
             reraise=True,
         )
@@ -103,6 +109,19 @@ class Gate:
         with contextlib.suppress(InfraError):
             self._provider.release(task.request)
         return record
+
+    def _never_there(self, state: tenacity.RetryCallState) -> bool:
+        """Has no engine answered since the gate was made? One that was there may be restarting, and is waited for."""
+        return self._without_engine(state) and (state.seconds_since_start or 0.0) >= FIRST_ANSWER_SECONDS
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        if self._without_engine(state):
+            return FIRST_ANSWER_SECONDS / (TRIES - 2)
+        return WAIT(state)
+
+    def _without_engine(self, state: tenacity.RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        return not self._reached and isinstance(error, EngineUnavailable)
 
     def fetch(self, task: Task) -> None:
         """Have the image on the engine before the task is judged. Raises ImageNotFound and others, see Pulls."""
@@ -147,6 +166,7 @@ class Gate:
 
     def _try(self, task: Task) -> Record:
         try:
+            self._reached = bool(self.engine)
             if known := self.known(task):
                 return known
             record = self._examiner.examine(task, self.delivery(task), self._image)

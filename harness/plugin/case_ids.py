@@ -22,7 +22,9 @@ def case_argument(task_id: str) -> str:
 def full_path(argument: str) -> str:
     """An argument that names the suite by the short form of node ids, with the suite's path."""
     name, separator, case = argument.partition("::")
-    return f"{SUITE}{separator}{case}" if name == SUITE.name and not Path(name).exists() else argument
+    # pytest may show them below a folder, relative to the current directory.
+    short = Path(name).name == SUITE.name and not Path(name).exists()
+    return f"{SUITE}{separator}{case}" if short else argument
 
 
 def names_suite(argument: str, base: Path) -> bool:

@@ -13,6 +13,9 @@ REASON_CHARACTERS = 2000
 class NoVerdict(pytest.fail.Exception):  # type: ignore[name-defined, misc] # typed as a value
     """Nothing is known of the image: reported as an error, as a failed set-up is."""
 
+    # As pytest's own: shown without a module.
+    __module__ = "builtins"
+
 
 def conclude(record: Record) -> None:
     """End the running test with the outcome of `record`: passed, failed, skipped or (infra) an error."""

@@ -1,4 +1,4 @@
-"""pytest-xdist's workers as the controller sees them: one that dies, one whose host is gone, and what it was at."""
+"""pytest-xdist's workers as the controller sees them: workers that die, hosts that are gone, images to judge again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 
 class Workers:
-    """One per run. `none_left`: every host is gone, and what is not judged will not be."""
+    """One per run. `none_left`: every host is gone; what is not judged yet will not be."""
 
     def __init__(self, config: pytest.Config, task_id: Callable[[str], str | None]) -> None:
         self._config, self._task_id = config, task_id
@@ -19,7 +19,7 @@ class Workers:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> Generator[None, object, object]:
-        """A host that can't be reached from the beginning is a mistake of the user's."""
+        """A host that can't be reached at the start is a usage error."""
         try:
             return (yield)
         except Exception as error:
@@ -29,7 +29,7 @@ class Workers:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_setupnodes(self) -> None:
-        """xdist ends with a traceback where a worker dies before it has said hello: it is started once more."""
+        """If a worker dies before it has reported in, xdist ends with a traceback: start it once more instead."""
         nodes = self._config.pluginmanager.getplugin("dsession").nodemanager
         start = nodes.setup_node
 
@@ -47,10 +47,9 @@ class Workers:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """xdist starts another worker where one died, and ends with a traceback where that fails: a cable was pulled.
+        """xdist replaces a dead worker, and ends with a traceback if that fails, as when a host is cut off.
 
-        The others then do without it. Nor may xdist fall over one that is gone and not yet known to be: that is told in
-        its turn.
+        Go on with the other workers then. A send to a worker that is gone is ignored: xdist learns of its end in turn.
         """
         send = node.sendcommand
 
@@ -78,7 +77,7 @@ class Workers:
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_handlecrashitem(self, crashitem: str, report: Any, sched: Any) -> None:
-        """What took a worker's image with it is not known: the image gets another worker, once."""
+        """What killed the worker is not known: give the image to another one, once."""
         if self._task_id(crashitem) is None or crashitem in self._second:
             return
         self._second.add(crashitem)

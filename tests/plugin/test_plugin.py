@@ -267,6 +267,14 @@ def test_no_engine_at_all(gate: Gate, three: str) -> None:
     assert "Traceback" not in run.output
 
 
+def test_a_dead_engine_is_not_waited_for(gate: Gate, three: str) -> None:
+    """pytest's own time, which does not count the start of Python."""
+    run = gate(three, "--docker-host=unix:///no/such.sock")
+    assert run.status == 10 and len(run.tasks) == 3, run.output
+    seconds = re.search(r"3 errors in ([\d.]+)s", run.output)
+    assert seconds and float(seconds[1]) < 6, run.output
+
+
 def test_another_architecture_is_skipped(gate: Gate, client: Any) -> None:
     foreign = "arm64" if client.version()["Arch"] == "amd64" else "amd64"
     tag = images.load(client, "taskgate-test/foreign:1", {"bin/sh": b"\x7fELF"}, foreign, {"bin/sh": 0o755})

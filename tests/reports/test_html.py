@@ -112,7 +112,7 @@ def test_what_a_failure_tells(report: Run, browser: Chrome) -> None:
         strict=True,
     )}  # fmt: skip
     record = report.tasks[f"hostile {ATTACK}"]
-    assert told["How to mend it"] == record["hint"] and "onerror" in told["Reason"]
+    assert told["How to fix it"] == record["hint"] and "onerror" in told["Reason"]
     assert "importlib" in told["Command (status: 1)"]
     assert "<img src=x onerror=window.hit=1></pre><script>" in told["Output"] and "\\x1b[31m" in told["Output"]
     assert record["digest"] in told["Image"]
@@ -146,6 +146,33 @@ def test_filtering_by_check(report: Run, browser: Chrome) -> None:
     assert set(_rows(browser)) == {"git-1", "git-2"}
     assert press("python_available") == {"python-1"}
     assert press("") == set(report.tasks)
+
+
+def test_searching_and_the_verdict(report: Run, browser: Chrome) -> None:
+    search = browser.find_element(By.ID, "tg-search")
+    search.send_keys("no git PATH")
+    assert set(_rows(browser)) == {"git-1", "git-2"}
+    # A worker that died has a row for each of its tries.
+    assert browser.find_element(By.ID, "tg-shown").text == f"2 of {len(report.tasks) + 1} rows"
+    # Sorting draws the table anew: the search must hold.
+    browser.find_element(By.CSS_SELECTOR, "th.sortable").click()
+    assert set(_rows(browser)) == {"git-1", "git-2"}
+    search.clear()
+    search.send_keys(" ")
+    browser.find_element(By.CSS_SELECTOR, '#tg-verdict option[value="infra"]').click()
+    assert set(_rows(browser)) == {"far", "crash<b>x</b>"}
+
+
+def test_groups_of_the_same_reason(report: Run, browser: Chrome) -> None:
+    rows = browser.find_elements(By.CSS_SELECTOR, ".tg-groups tr")[1:]
+    assert len(rows) == len({(task["check"], task["reason"]) for task in report.tasks.values()}) - 1
+    first = rows[0]
+    assert first.text.split() == ["2", "broken", "git_available:", "there", "is", "no", "git", "on", "PATH"]
+    first.find_element(By.TAG_NAME, "summary").click()
+    assert first.find_element(By.CSS_SELECTOR, ".tg-ids").text == "git-1, git-2"
+    # The environment is of interest last.
+    body = browser.find_element(By.TAG_NAME, "body").text
+    assert body.index("Failures by check") < body.index("Failures by reason") < body.index("Environment")
 
 
 def test_failures_only_beyond_a_threshold(gate: Gate, manifest: str, tmp_path: Path, browser: Chrome) -> None:
