@@ -76,6 +76,11 @@ def test_a_compose_file_is_laid_over_an_implicit_main(tmp_path: Path) -> None:
     assert manifest.load(path) == [task]
 
 
+def test_a_sidecar_that_waits_for_the_task(tmp_path: Path) -> None:
+    task = _one(tmp_path / "t", IMAGE, "services: {main: {}, probe: {image: x, depends_on: [main]}}")
+    assert task.services == {"probe": Service("x")}
+
+
 def test_a_sidecar_alone_is_not_the_tasks_image(tmp_path: Path) -> None:
     _write(tmp_path / "t", "[agent]\ntimeout_sec = 5\n")
     (tmp_path / "t/environment/docker-compose.yaml").write_text("services: {redis: {image: 'redis:7'}}")

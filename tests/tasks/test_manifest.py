@@ -336,6 +336,7 @@ WORDS = st.sampled_from(
 KEYS = [
     *("module", "command", "server", "run", "probe", "port", "health", "commands", "files", "tmp"),
     *("cpus", "memory", "disk", "seconds", "calls", "HOME"),
+    *("image", "interval", "start_period", "depends_on", "add", "drop", "nofile", "url", "transport", "name"),
 ]
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 10) | WORDS,
@@ -366,6 +367,20 @@ FIELDS = st.sampled_from(
         "setup_commits",
         "shell",
         "privileges",
+        "checkout",
+        "shm_size",
+        "init",
+        "gpus",
+        "capabilities",
+        "security_opt",
+        "ulimits",
+        "tmpfs",
+        "services",
+        "healthcheck",
+        "mcp_servers",
+        "skills_dir",
+        "artifacts",
+        "ignore_unsupported",
         "x",
     ]
 )

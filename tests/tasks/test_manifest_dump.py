@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskgate.harness.tasks import manifest, manifest_dump
+from taskgate.harness.tasks.agent_tools import McpServer
 from taskgate.harness.tasks.runtime_spec import Runtime
-from taskgate.harness.tasks.task import LEVELS, PULLS, Agent, Budget, Limits, Require, Task
+from taskgate.harness.tasks.service_spec import Healthcheck, Service
+from taskgate.harness.tasks.task import LEVELS, PULLS, Agent, Budget, Capabilities, Limits, Require, Task
 
 NAME = st.from_regex(r"[A-Za-z0-9_é][A-Za-z0-9_.é -]{0,20}[A-Za-z0-9_é]", fullmatch=True)
 PATH = st.from_regex(r"/[a-z0-9/ _.-]{0,20}[a-z]", fullmatch=True)
@@ -29,6 +31,10 @@ RUNTIMES = st.one_of(
     st.builds(Runtime, tar=st.just("/x/y.tar"), path=st.sampled_from([None, "/opt/thing"])),
     st.builds(Runtime, mode=st.just("present"), path=st.just("/opt/thing")),
 )
+SERVICES = {
+    "db": Service("postgres:16", command=("a", ""), env={"A": "b c"}, volumes=("data:/data:ro",)),
+    "web": Service("x", user="1", workdir="/w", depends_on=("db",), healthcheck=Healthcheck(("ping",), retries=9)),
+}
 TASKS = st.builds(
     Task,
     id=NAME,
@@ -55,6 +61,21 @@ TASKS = st.builds(
     require=st.builds(
         Require, commands=st.lists(NAME, max_size=2).map(tuple), files=st.lists(PATH, max_size=2).map(tuple)
     ),
+    checkout=st.none() | st.sampled_from(["a__b.1234.bug", "v1.0", "feature/x"]),
+    shm_size=st.none() | st.integers(6 << 20, 1 << 40),
+    init=st.booleans(),
+    gpus=st.sampled_from([None, "all", "2"]),
+    capabilities=st.builds(Capabilities, add=st.sampled_from([(), ("SYS_PTRACE", "CAP_NET_RAW")])),
+    security_opt=st.sampled_from([(), ("seccomp=unconfined",)]),
+    ulimits=st.sampled_from([{}, {"nofile": "1:2", "core": "-1:-1"}]),
+    tmpfs=st.sampled_from([(), ("/run:size=1m,mode=0700", "/x")]),
+    services=st.sampled_from([{}, SERVICES]),
+    healthcheck=st.none() | st.just(Healthcheck(("test", "-e", "/x"), interval=0.5)),
+    mcp_servers=st.sampled_from(
+        [(), (McpServer("a", url="http://x"), McpServer("b", "stdio", command="c", args=("-d",)))]
+    ),
+    skills_dir=st.none() | PATH,
+    artifacts=st.lists(PATH, max_size=2).map(tuple),
     checks=st.dictionaries(st.sampled_from(["tmp", "home"]), st.sampled_from(LEVELS)),
 )
 

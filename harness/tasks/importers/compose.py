@@ -137,7 +137,7 @@ def read(source: Source, file: Path, main: str, variables: Mapping[str, str], *,
         if name == main:
             service.as_main()
         else:
-            service.beside()
+            service.beside(main)
     return result
 
 
@@ -191,7 +191,7 @@ class _Service:
             self._unsupported("volumes", f"the volume {volume[:100]} in the task's own container is not supported")
         result.image, result.build = self._source()
 
-    def beside(self) -> None:
+    def beside(self, main: str) -> None:
         result = self._result
         self._refuse_unknown(HARMLESS | OF_SERVICE)
         workdir = self._text("working_dir", str)
@@ -202,7 +202,8 @@ class _Service:
             "user": self._text("user", str, int),
             "workdir": workdir,
             "healthcheck": self._healthcheck(),
-            "depends_on": self._depends_on(),
+            # The task's own container is always there before.
+            "depends_on": [name for name in self._depends_on() if name != main],
             "volumes": list(self._volumes(named=True)),
         }
         image, build = self._source()
