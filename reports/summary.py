@@ -26,7 +26,9 @@ class Summary(Report):
         for line in self._run.notices:
             terminalreporter.write_line(escape.line(line, 1000), red=True, bold=True)
         terminalreporter.write_line(headline(self._run.tally, self._run.checks), bold=True)
-        _verdicts(terminalreporter, self._run.tally)
+        # Where pytest shows each failure, the hints are there.
+        hints = self._run.config.option.tbstyle == "no"
+        _verdicts(terminalreporter, self._run.tally, hints)
         if agentless := len(self._run.agentless & self._run.tally.records.keys()):
             terminalreporter.write_line(f"{agentless} without an agent in the manifest: agent_start was skipped")
         self._files(terminalreporter)
@@ -64,14 +66,21 @@ def _subject(tally: Tally) -> str:
     return counted if images >= tasks else f"{tasks} tasks on {counted}"
 
 
-def _verdicts(terminal: pytest.TerminalReporter, tally: Tally) -> None:
-    _groups(terminal, "broken", tally.grouped(Verdict.BROKEN), red=True)
-    _groups(terminal, "infra (nothing is known of these images)", tally.grouped(Verdict.INFRA), purple=True)
-    _groups(terminal, "incompatible with this host", tally.grouped(Verdict.INCOMPATIBLE), yellow=True)
-    _groups(terminal, "warnings", tally.warnings(), yellow=True)
+def _verdicts(terminal: pytest.TerminalReporter, tally: Tally, hints: bool) -> None:
+    shown = {
+        Verdict.BROKEN: ("broken", {"red": True}),
+        Verdict.INFRA: ("infra (nothing is known of these images)", {"purple": True}),
+        Verdict.INCOMPATIBLE: ("incompatible with this host", {"yellow": True}),
+    }
+    for verdict, (title, colour) in shown.items():
+        _groups(terminal, title, tally.grouped(verdict), tally if hints else None, **colour)
+    _groups(terminal, "warnings", tally.warnings(), None, yellow=True)
 
 
-def _groups(terminal: pytest.TerminalReporter, title: str, groups: list[Group], **colour: bool) -> None:
+def _groups(
+    terminal: pytest.TerminalReporter, title: str, groups: list[Group], tally: Tally | None, **colour: bool
+) -> None:
+    """`tally`: where the hints are, if they are to be shown."""
     if not groups:
         return
     terminal.write_line(f"{title}:", **colour)
@@ -80,6 +89,8 @@ def _groups(terminal: pytest.TerminalReporter, title: str, groups: list[Group], 
         more = f" and {len(ids) - IDS} more" if len(ids) > IDS else ""
         head = f"{check}: " if check else ""
         terminal.write_line(f"  {len(ids):>5}  {escape.line(head + reason)}")
+        if tally and (hint := tally.records[ids[0]].hint):
+            terminal.write_line(f"         fix: {escape.line(hint)}")
         terminal.write_line(f"         {named}{more}")
     if len(groups) > GROUPS:
         terminal.write_line(f"         … and {len(groups) - GROUPS} more reasons")

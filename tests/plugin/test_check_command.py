@@ -51,6 +51,7 @@ def test_it_judges_as_pytest_does_and_says_no_more_than_the_gate(taskgate: Run, 
     assert done.stdout.rstrip().endswith("gate: exit 1: 1 broken")
     assert re.search(r"^\[2/2]  healthy 1  broken 1  ETA 00:00$", done.stdout, re.M), done.stdout
     assert "2 images: 1 healthy, 1 broken" in done.stdout and "git_available: there is no git on PATH" in done.stdout
+    assert re.search(r"^ +fix: \S+", done.stdout, re.M), done.stdout
     assert not re.search(r"test_image|test_taskgate|passed|rootdir|short test summary", done.stdout), done.stdout
     assert (tmp_path / "r.html").exists() and 'classname="test_taskgate"' in (tmp_path / "j.xml").read_text()
     verdicts = json.loads((tmp_path / "results/preflight/verdicts.json").read_text())
