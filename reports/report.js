@@ -36,12 +36,14 @@
     state.check = button.dataset.filter;
     apply();
   });
-  document.addEventListener("input", (event) => {
+  const changed = (event) => {
     if (event.target.id === "tg-search") state.words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
     else if (event.target.id === "tg-verdict") state.verdict = event.target.value;
     else return;
     apply();
-  });
+  };
+  document.addEventListener("input", changed);
+  document.addEventListener("change", changed);
   document.addEventListener("keydown", (event) => {
     const search = document.getElementById("tg-search");
     if (event.key === "/" && search && !/INPUT|SELECT|TEXTAREA/.test(event.target.tagName)) {
