@@ -123,6 +123,13 @@ def test_without_a_catalogue(proxy: Proxy, quick: None) -> None:
         task_set.load(f"registry://{host}")
 
 
+def test_a_catalogue_that_fails_for_now(proxy: Proxy, quick: None) -> None:
+    """The namespace may hold more repositories than the one of its name: the set must not shrink unnoticed."""
+    proxy.fault = answer(503, only="/_catalog")
+    with pytest.raises(RegistryError, match="503"):
+        task_set.load(f"registry://127.0.0.1:{proxy.port}/bench/task-000")
+
+
 @pytest.fixture
 def docker_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))

@@ -289,7 +289,7 @@ class Client:
                 self._basic = known
             return
         if kind.lower() != "bearer" or not realm.hostname:
-            raise RegistryError(f"{self.registry} answers 401 and doesn't say how to log in: {challenge[:200]!r}")
+            raise RegistryRefused(f"{self.registry} answers 401 and doesn't say how to log in: {challenge[:200]!r}")
         # A password must not go over the wire in the clear because a registry says so.
         if realm.scheme != "https" and not self._may_be_clear(realm):
             raise RegistryError(f"{self.registry} wants its tokens to be had from {realm.geturl()[:200]}, without TLS")

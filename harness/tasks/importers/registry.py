@@ -51,7 +51,9 @@ def _repositories(client: Client, namespace: str) -> list[str]:
 
 def _has_no_catalogue(error: RegistryError | ImageNotFound) -> bool:
     """Is it sure that there is none for us, rather than that the registry fails for now?"""
-    return isinstance(error, ImageNotFound | RegistryRefused)
+    if isinstance(error, ImageNotFound | RegistryRefused):
+        return True
+    return not error.transient
 
 
 def _tags(client: Client, repository: str) -> list[str]:
