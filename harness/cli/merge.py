@@ -69,8 +69,8 @@ def run(given: argparse.Namespace) -> int:
     for check, reason, ids in tally.grouped(Verdict.BROKEN):
         print(f"  {len(ids):>5}  {escape.line(f'{check}: {reason}')}")
     _list("without a verdict", tally.unchecked)
-    _list("judged twice", [f"{task} ({', '.join(parts)})" for task, parts in merged.twice.items()])
-    _list("not in the manifest", merged.strange)
+    _list("judged twice", [f"{task} ({', '.join(parts)})" for task, parts in merged.duplicates.items()])
+    _list("not in the manifest", merged.unexpected)
     print(f"verdicts:  {out / VERDICTS}")
     if not merged.whole or not trusted:
         return NO_VERDICT

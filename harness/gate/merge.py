@@ -13,23 +13,23 @@ from taskgate.harness.tasks.task import Task
 
 @dataclass(slots=True)
 class Merged:
-    """`twice`: tasks that more than one part judged, and which parts; `strange`: those that are not the
-    manifest's, or not with this image."""
+    """`duplicates`: tasks that several parts judged, with those parts; `unexpected`: tasks that are not in the
+    manifest, or not with this image."""
 
     tally: Tally
-    twice: dict[str, list[str]] = field(default_factory=dict)
-    strange: list[str] = field(default_factory=list)
+    duplicates: dict[str, list[str]] = field(default_factory=dict)
+    unexpected: list[str] = field(default_factory=list)
 
     @property
     def whole(self) -> bool:
         """Every task of the manifest has one verdict, and nothing else has any."""
-        return not (self.tally.missing or self.twice or self.strange)
+        return not (self.tally.missing or self.duplicates or self.unexpected)
 
 
 def merge(parts: list[Path], tasks: Iterable[Task]) -> Merged:
     """Put the parts' verdicts together. `tasks`: the whole manifest's.
 
-    Raises UsageError for a folder that is no part of a run, InfraError.
+    Raises UsageError for a folder that is not part of a run, InfraError.
     """
     images = {task.id: task.image for task in tasks}
     merged = Merged(Tally(manifest_ids=list(images), scope=set(images)))
@@ -37,11 +37,11 @@ def merge(parts: list[Path], tasks: Iterable[Task]) -> Merged:
     for part in parts:
         for record in recorded.records(part):
             if record.task_id in origin:
-                merged.twice.setdefault(record.task_id, [origin[record.task_id]]).append(str(part))
+                merged.duplicates.setdefault(record.task_id, [origin[record.task_id]]).append(str(part))
             elif record.task_id not in images:
-                merged.strange.append(record.task_id)
+                merged.unexpected.append(record.task_id)
             elif record.image != images[record.task_id]:
-                merged.strange.append(f"{record.task_id} with the image {record.image}")
+                merged.unexpected.append(f"{record.task_id} with the image {record.image}")
             else:
                 merged.tally.add(record)
             origin.setdefault(record.task_id, str(part))

@@ -1,4 +1,4 @@
-"""What an agent's processes find in their environment: the same when it is checked as when it runs."""
+"""The environment of an agent's processes: the same in a check as in a run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def of_agent(image: Image, task: Task, bundle: Bundle | None) -> dict[str, str]:
-    """The variables beside the image's and the task's own."""
+    """The variables besides the image's and the task's own."""
     path = {**image.env, **task.env}.get("PATH", DEFAULT_PATH)
     # The repository may be another user's than the agent.
-    given = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
+    variables = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
     if bundle:
         # Last on PATH: what the image has comes first, what it lacks is found.
-        given |= {"TASKGATE_RUNTIME": bundle.prefix, "PATH": f"{path}:{bundle.prefix}/bin"}
-    return given
+        variables |= {"TASKGATE_RUNTIME": bundle.prefix, "PATH": f"{path}:{bundle.prefix}/bin"}
+    return variables
