@@ -26,9 +26,9 @@ def add(commands: Any) -> None:
 
 def run(given: argparse.Namespace) -> int:
     if given.formats or given.source is None:
-        for one in sorted(all_importers().values(), key=lambda one: one.name):
-            options = f"  (?{', ?'.join(one.options)})" if one.options else ""
-            print(f"{one.name:<16} {one.about}{options}")
+        for known in sorted(all_importers().values(), key=lambda known: known.name):
+            options = f"  (?{', ?'.join(known.options)})" if known.options else ""
+            print(f"{known.name:<16} {known.about}{options}")
         return 0 if given.formats else 4
     tasks = task_set.load(given.source, format=given.format, defaults=given.defaults)
     write(manifest_dump.dump(tasks), given.output)

@@ -67,13 +67,13 @@ class Builder:
         alive = len(threads)
         while alive:
             try:
-                told = done.get(timeout=0.2)
+                item = done.get(timeout=0.2)
             except queue.Empty:
                 continue
-            if told is None:
+            if item is None:
                 alive -= 1
             else:
-                yield told
+                yield item
 
     def _work(
         self, waiting: queue.SimpleQueue[tuple[Key, Row]], done: queue.SimpleQueue[tuple[Key, Built] | None]
@@ -96,7 +96,7 @@ class Builder:
                 except (OSError, ValueError, RecursionError, UsageError) as error:
                     done.put((number, Built("failed", tag, f"the context can't be read: {error}"[:2000])))
                 except Exception as error:
-                    # Each has its result, or nothing could be told of the others.
+                    # Each has its result, or the others would go unreported.
                     done.put((number, Built("infra", tag, f"taskgate itself failed: {error!r}"[:2000])))
         finally:
             if engine:
@@ -139,8 +139,8 @@ class Builder:
                 )
                 for event in events:
                     log.add(str(event.get("stream") or event.get("status") or event.get("error") or ""))
-                    if said := event.get("error"):
-                        return _failure(tag, str(said))
+                    if message := event.get("error"):
+                        return _failure(tag, str(message))
         except InfraError as error:
             answer = classification.answer_of(error)
             if answer and 400 <= (answer.status or 500) < 500:
@@ -170,14 +170,14 @@ def tag_of(task_id: str, build: Build) -> str:
     return f"taskgate-build/{name}:{total.hexdigest()[:16]}"
 
 
-def _failure(tag: str, said: str) -> Built:
-    last = escape.line(said, 500)
-    infra = classification.NO_SPACE.search(said) or REGISTRY_TROUBLE.search(said)
+def _failure(tag: str, message: str) -> Built:
+    last = escape.line(message, 500)
+    infra = classification.NO_SPACE.search(message) or REGISTRY_TROUBLE.search(message)
     return Built("infra" if infra else "failed", tag, last)
 
 
 class _Log:
-    """What a build said, up to a limit."""
+    """What a build printed, up to a limit."""
 
     def __init__(self, write: Callable[[bytes], int]) -> None:
         self._write, self._left = write, LOG_BYTES

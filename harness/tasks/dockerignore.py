@@ -21,7 +21,7 @@ MOST_BYTES, MOST_PATTERNS, PATTERN_CHARS = 64 << 10, 1000, 1000
 def files(context: Path, dockerfile: str) -> list[str]:
     """What is sent of a folder, in order. Raises ManifestError for patterns that can't be used, OSError."""
     matcher = contexts.PatternMatcher([])
-    # A Dockerfile is sent whatever is said of it, and so is the file itself.
+    # The Dockerfile and the file of patterns themselves are always sent.
     patterns = [_Pattern(line) for line in [*_lines(context / NAME), f"!{dockerfile}", f"!{NAME}"]]
     matcher.patterns = [pattern for pattern in patterns if pattern.dirs]
     return sorted(set(matcher.walk(str(context.absolute()))))
@@ -33,8 +33,8 @@ def _lines(file: Path) -> list[str]:
     text = yaml_tree.read(file, most=MOST_BYTES, regular=True).decode("utf-8-sig", "surrogateescape")
     found = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
     if len(found) > MOST_PATTERNS or any(len(line) > PATTERN_CHARS for line in found):
-        said = f"holds more than {MOST_PATTERNS} patterns, or one of more than {PATTERN_CHARS} characters"
-        raise ManifestError(said, file=str(file))
+        message = f"holds more than {MOST_PATTERNS} patterns, or one of more than {PATTERN_CHARS} characters"
+        raise ManifestError(message, file=str(file))
     return found
 
 
@@ -62,20 +62,20 @@ def expression(pattern: str) -> str:
             parts[-1].append("")
         else:
             parts[-1][-1] += _one(sign)
-    made = _within(parts[0], final=len(parts) == 1)
+    built = _within(parts[0], final=len(parts) == 1)
     for part in parts[1:-1]:
-        made += f"(?>(?:.*?/)??{_within(part)})"
+        built += f"(?>(?:.*?/)??{_within(part)})"
     if len(parts) > 1:
-        made += ".*" if parts[-1] == [""] else f"(?:.*?/)??{_within(parts[-1], final=True)}"
-    return made
+        built += ".*" if parts[-1] == [""] else f"(?:.*?/)??{_within(parts[-1], final=True)}"
+    return built
 
 
 def _within(pieces: list[str], *, final: bool = False) -> str:
     """What `*` divides. The last piece of all stands at the end of the name."""
     first, *rest = pieces
     last = rest.pop() if rest and final else None
-    made = first + "".join(f"(?>[^/]*?{piece})" for piece in rest)
-    return made if last is None else f"{made}[^/]*{last}"
+    built = first + "".join(f"(?>[^/]*?{piece})" for piece in rest)
+    return built if last is None else f"{built}[^/]*{last}"
 
 
 def _one(sign: str) -> str:

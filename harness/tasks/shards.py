@@ -41,12 +41,12 @@ def recorded(path: Path) -> dict[str, float]:
     """
     try:
         rows = _rows(path)
-        told = {str(row["task_id"]): float(row["seconds"]) for row in rows}
+        seconds = {str(row["task_id"]): float(row["seconds"]) for row in rows}
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, InfraError) as error:
-        raise UsageError(f"tells no durations of a run: {error!r}", file=str(path), field="--balance") from error
-    known = {name: taken for name, taken in told.items() if math.isfinite(taken) and taken >= 0}
+        raise UsageError(f"has no durations of a run: {error!r}", file=str(path), field="--balance") from error
+    known = {name: taken for name, taken in seconds.items() if math.isfinite(taken) and taken >= 0}
     if not known:
-        raise UsageError("tells of no task how long it took", file=str(path), field="--balance")
+        raise UsageError("has no durations of tasks", file=str(path), field="--balance")
     return known
 
 

@@ -63,8 +63,8 @@ def read(
         # A name that is too long, a folder that this user may not enter. What importers ask servers for is not a file.
         if error.errno is None:
             raise
-        said = f"can't be read: {error.strerror or error}"
-        raise UsageError(said, file=str(error.filename or text)[:1000]) from error
+        message = f"can't be read: {error.strerror or error}"
+        raise UsageError(message, file=str(error.filename or text)[:1000]) from error
 
 
 def _read(source: Source, format: str | None, checks: frozenset[str] | None) -> list[Task] | tuple[Source, list[Row]]:
@@ -85,10 +85,10 @@ def _read(source: Source, format: str | None, checks: frozenset[str] | None) -> 
 def _plausible(source: Source) -> None:
     """Raises UsageError, which says what is expected, for what is neither a manifest nor anything else."""
     path = source.path
-    told = yaml_tree.glimpse(path, 1 << 20)
-    if path.is_dir() or (path.is_file() and "tasks" not in told and '"image"' not in told):
-        known = "; ".join(f"{one.name}: {one.about}" for one in importer.all_importers().values())
-        raise source.fail(f"is no task set: expected a manifest (YAML or JSON Lines, with `tasks`), or {known}")
+    start = yaml_tree.glimpse(path, 1 << 20)
+    if path.is_dir() or (path.is_file() and "tasks" not in start and '"image"' not in start):
+        formats = "; ".join(f"{known.name}: {known.about}" for known in importer.all_importers().values())
+        raise source.fail(f"is not a task set: expected a manifest (YAML or JSON Lines, with `tasks`), or {formats}")
 
 
 def tasks(

@@ -56,7 +56,7 @@ def read(path: Path, *, most: int = MAX_BYTES, regular: bool = False) -> bytes:
         if path.is_dir():
             raise ManifestError("is a directory, not a manifest", file=str(path))
         if regular and not path.is_file():
-            raise ManifestError("is no regular file", file=str(path))
+            raise ManifestError("is not a regular file", file=str(path))
         with path.open("rb") as file:
             data = file.read(most + 1)
     except (OSError, ValueError) as error:
@@ -77,7 +77,7 @@ def parse_json(data: bytes) -> Any:
     """A JSON document of others, unless it holds more values than can be meant. Raises ValueError, RecursionError."""
     # Texts have commas, too: only where there are many it is worth to see which.
     if sum(data.count(mark) for mark in (b",", b"[", b"{")) > MAX_NODES:
-        values = itertools.islice((one for one in MARK.finditer(data) if one[0][0] != QUOTE), MAX_NODES + 1)
+        values = itertools.islice((mark for mark in MARK.finditer(data) if mark[0][0] != QUOTE), MAX_NODES + 1)
         if sum(1 for _ in values) > MAX_NODES:
             raise ValueError(f"it holds more than {MAX_NODES:,} values")
     return json.loads(data)
@@ -90,9 +90,9 @@ def check(value: Any, file: str, line: int | None = None) -> Any:
         count += len(level)
         if count > MAX_NODES:
             raise ManifestError(f"holds more than {MAX_NODES:,} values", file=file, line=line)
-        if any(isinstance(one, int) and abs(one) >= MAX_INTEGER for one in level):
+        if any(isinstance(known, int) and abs(known) >= MAX_INTEGER for known in level):
             raise ManifestError("holds a number that is too large", file=file, line=line)
-        level = [inner for one in level for inner in _inside(one)]
+        level = [inner for known in level for inner in _inside(known)]
         if not level:
             return value
     raise ManifestError(f"is nested more than {MAX_DEPTH} deep", file=file, line=line)
@@ -155,8 +155,8 @@ def _value(node: Node) -> Any:
 def parse_yaml(data: bytes, file: str) -> Node:
     """The one document in `data`. Raises ManifestError."""
     if len(data) > MAX_DOCUMENT:
-        said = f"is larger than {MAX_DOCUMENT >> 20} MiB; JSON Lines (.jsonl) may be longer"
-        raise ManifestError(said, file=file)
+        message = f"is larger than {MAX_DOCUMENT >> 20} MiB; JSON Lines (.jsonl) may be longer"
+        raise ManifestError(message, file=file)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -166,10 +166,10 @@ def parse_yaml(data: bytes, file: str) -> Node:
         return _Tree(file).build(yaml.parse(text, Loader=Loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        said = " ".join(part for part in (error.problem, error.context) if part)
-        if "nesting depth" in said:
-            said = f"nested more than {MAX_DEPTH} deep ({said})"
-        raise ManifestError(f"is not YAML: {said}", file=file, line=mark.line + 1 if mark else None) from error
+        message = " ".join(part for part in (error.problem, error.context) if part)
+        if "nesting depth" in message:
+            message = f"nested more than {MAX_DEPTH} deep ({message})"
+        raise ManifestError(f"is not YAML: {message}", file=file, line=mark.line + 1 if mark else None) from error
     except RecursionError as error:
         # libyaml's own limit, or Python's, was reached before ours.
         raise ManifestError(f"is nested more than {MAX_DEPTH} deep", file=file) from error
@@ -197,7 +197,7 @@ class _Tree:
             elif isinstance(event, yaml.AliasEvent):
                 known = self._anchors.get(str(event.anchor))
                 if known is None:
-                    what = "stands inside of what it names" if event.anchor in self._anchors else "names nothing"
+                    what = "is inside what it names" if event.anchor in self._anchors else "is not defined"
                     self._fail(f"the alias *{event.anchor} {what}", line)
                 done = known
             elif isinstance(event, yaml.SequenceStartEvent | yaml.MappingStartEvent):
@@ -231,9 +231,7 @@ class _Tree:
         """Put a finished node into its parent; returns the key that now waits for its value."""
         parent.size += child.size
         if parent.size > MAX_NODES:
-            self._fail(
-                f"its aliases expand to more than can be meant, or it holds more than {MAX_NODES:,} values", line
-            )
+            self._fail(f"its aliases expand to too much, or it holds more than {MAX_NODES:,} values", line)
         if isinstance(parent.value, list):
             parent.value.append(child)
             return None
@@ -284,13 +282,13 @@ def parse_json_line(line: bytes, number: int, file: str) -> Node:
     if len(line) > MAX_LINE:
         raise ManifestError(f"the line is longer than {MAX_LINE >> 20} MiB", file=file, line=number)
 
-    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(found)
-        if len(made) != len(found):
-            names = [name for name, _ in found]
+    def pairs(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+        mapping = dict(entries)
+        if len(mapping) != len(entries):
+            names = [name for name, _ in entries]
             twice = next(name for name in names if names.count(name) > 1)
             raise ManifestError("duplicate key", file=file, line=number, field=twice)
-        return made
+        return mapping
 
     try:
         value = json.loads(

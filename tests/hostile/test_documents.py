@@ -46,7 +46,7 @@ MANIFESTS: dict[str, tuple[str, bytes | str, str]] = {
     "aliases": ("m.yaml", HEAD + "- &a0 {image: x}\n" + "".join(f"- &a{n} [{f'*a{n - 1}, ' * 9}]\n" for n in range(1, 12)), "aliases"),
     "merge-aliases": ("m.yaml", HEAD + "- x\na0: &a0 {b: c}\n" + "".join(f"a{n}: &a{n} {{{', '.join(f'k{i}: *a{n - 1}' for i in range(9))}}}\n" for n in range(1, 12)), "aliases"),
     "values": ("m.yaml", HEAD + "- {image: x, env: [" + "x," * 3_100_000 + "]}\n", "values"),
-    "utf-16": ("m.yaml", b"\xff\xfe" + HEAD.encode("utf-16-le"), "is no task set"),
+    "utf-16": ("m.yaml", b"\xff\xfe" + HEAD.encode("utf-16-le"), "is not a task set"),
     "huge-number": ("m.yaml", HEAD + f"- {{image: x, timeout: 1{'0' * 8000}}}\n", "tasks[0].timeout"),
     "huge-count": ("m.yaml", HEAD + f"- {{image: x, limits: {{pids: {'9' * 8000}}}}}\n", "limits.pids"),
     "image-as-comment": ("m.yaml", HEAD + "- '#x'\n- y\n", "tasks[0].image"),

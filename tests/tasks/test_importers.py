@@ -323,7 +323,7 @@ def test_the_engine(client: Any, sound: str, gate: Gate) -> None:
         (
             "x.txt",
             "nothing of the kind",
-            "x.txt: is no task set: expected a manifest (YAML or JSON Lines, with `tasks`), or",
+            "x.txt: is not a task set: expected a manifest (YAML or JSON Lines, with `tasks`), or",
         ),
         ("t/x.txt", "nothing of the kind", "harbor: task.toml, folders with one, dataset.toml, or registry.json"),
         ("x.yaml", "a: [", "x.yaml"),
@@ -396,7 +396,7 @@ def test_the_command(tmp_path: Path, packages: Path) -> None:
     for args, said in (
         (["nowhere"], "nowhere"),
         (["m.yaml", "--format=nonsense"], "--format: there is no format 'nonsense'; there are engine, harbor"),
-        (["m.yaml?tag=x"], "m.yaml: tag: is no option of a manifest"),
+        (["m.yaml?tag=x"], "m.yaml: tag: is not an option of a manifest"),
         ([str(packages / "programbench"), "--format=harbor"], "no tasks of Harbor"),
         (["m.yaml?match=nobody"], None),
         (["x?defaults=missing.yaml"], "x"),

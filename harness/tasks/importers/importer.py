@@ -121,10 +121,11 @@ def choose(source: Source, format: str | None = None) -> Importer | None:
             )
         chosen: Importer | None = known[name]
     else:
-        chosen = next((one for one in known.values() if one.recognises(source)), None)
+        chosen = next((importer for importer in known.values() if importer.recognises(source)), None)
     allowed = (*COMMON, *(chosen.options if chosen else ()))
     if wrong := [option for option in source.options if option not in allowed]:
         raise source.fail(
-            f"is no option of {chosen.name if chosen else 'a manifest'}; there are {', '.join(allowed)}", field=wrong[0]
+            f"is not an option of {chosen.name if chosen else 'a manifest'}; there are {', '.join(allowed)}",
+            field=wrong[0],
         )
     return chosen

@@ -27,7 +27,9 @@ def load(source: Source) -> Iterator[Row]:
     repositories = _repositories(client, namespace)
     found = False
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for repository, tags in zip(repositories, pool.map(lambda one: _tags(client, one), repositories), strict=True):
+        for repository, tags in zip(
+            repositories, pool.map(lambda name: _tags(client, name), repositories), strict=True
+        ):
             for tag in tags:
                 found = True
                 yield Row(
@@ -40,13 +42,13 @@ def load(source: Source) -> Iterator[Row]:
 def _repositories(client: Client, namespace: str) -> list[str]:
     """Those of the namespace, from the catalogue; a namespace that is a repository itself needs none."""
     try:
-        all_of_them = sorted(set(client.repositories()))
+        catalogue = sorted(set(client.repositories()))
     except (RegistryError, ImageNotFound) as error:
         # Docker Hub and others have no catalogue, or don't show it. One that fails for now may have more than is asked.
         if not namespace or not _has_no_catalogue(error):
             raise
         return [namespace]
-    return [one for one in all_of_them if not namespace or one == namespace or one.startswith(f"{namespace}/")]
+    return [name for name in catalogue if not namespace or name == namespace or name.startswith(f"{namespace}/")]
 
 
 def _has_no_catalogue(error: RegistryError | ImageNotFound) -> bool:

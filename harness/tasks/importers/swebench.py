@@ -172,7 +172,7 @@ def _leaves(source: Source, file: Any) -> list[str]:
     if file.metadata.num_rows > MAX_ROWS:
         raise source.fail(f"holds more than {MAX_ROWS:,} rows")
     columns = [file.schema.column(place) for place in range(len(file.schema))]
-    flat = {one.path: place for place, one in enumerate(columns) if not one.max_repetition_level}
+    flat = {column.path: place for place, column in enumerate(columns) if not column.max_repetition_level}
     found = [name for name in NEEDED if name in flat]
     for name in NEEDED:
         if name in file.schema_arrow.names and name not in found:
