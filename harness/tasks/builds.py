@@ -67,13 +67,13 @@ class Builder:
         alive = len(threads)
         while alive:
             try:
-                item = done.get(timeout=0.2)
+                finished = done.get(timeout=0.2)
             except queue.Empty:
                 continue
-            if item is None:
+            if finished is None:
                 alive -= 1
             else:
-                yield item
+                yield finished
 
     def _work(
         self, waiting: queue.SimpleQueue[tuple[Key, Row]], done: queue.SimpleQueue[tuple[Key, Built] | None]
