@@ -3,7 +3,7 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from taskgate.checks import Warn, check
-from taskgate.harness.base.redaction import masked
+from taskgate.harness.base.redaction import redacted
 from taskgate.harness.sandbox.sandbox import Sandbox
 
 FILES = {
@@ -122,14 +122,14 @@ def _proxies(sandbox: Sandbox, env: Mapping[str, str]) -> Iterator[str]:
         if value and name.lower() in PROXIES:
             by_value.setdefault(value, []).append(name)
     for value, names in by_value.items():
-        shown = f"{' and '.join(names)}={masked(value)[:200]}"
+        shown = f"{' and '.join(names)}={redacted(value)[:200]}"
         if _loopback(value) and sandbox.task.network != "host":
             yield f"{shown} names a proxy in the container itself, where none runs"
         elif not any(name in sandbox.task.env for name in names):
             yield f"{shown} was left in the image: every request goes to that proxy, or fails"
     for name in filter(env.get, INDEXES):
         if _loopback(env[name]) and sandbox.task.network != "host":
-            yield f"{name}={masked(env[name])[:200]} names a server in the container itself, where none runs"
+            yield f"{name}={redacted(env[name])[:200]} names a server in the container itself, where none runs"
 
 
 def _loopback(url: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from taskgate.checks import Skip, Warn, check
 from taskgate.checks._git import git, last_words, program
 from taskgate.checks._git_scripts import ABSENT, BORROWED, FINAL, LOCKS, OBJECTS, PROMISED, TOP
-from taskgate.harness.base.redaction import masked
+from taskgate.harness.base.redaction import redacted
 from taskgate.harness.sandbox.sandbox import Sandbox
 
 
@@ -96,7 +96,7 @@ def _without_objects(sandbox: Sandbox) -> Iterator[str]:
     if "missing" in absent.out or absent.code not in (0, 3):
         yield f"objects of checked-out files are missing, in a partial clone{borrowed}"
         return
-    urls = ", ".join(masked(line.partition(" ")[2]) for line in promised.lines[:3]) or "no remote any more"
+    urls = ", ".join(redacted(line.partition(" ")[2]) for line in promised.lines[:3]) or "no remote any more"
     what = "files outside of the sparse checkout, and those" if absent.code == 3 else "those"
     yield Warn(f"a partial clone: {what} of earlier commits are fetched over the network when needed, from {urls}")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from taskgate.harness.base import escape, files
+from taskgate.harness.base.lists import and_more, shortened
 from taskgate.harness.gate.tally import Tally
 from taskgate.harness.gate.verdict import Verdict
 from taskgate.reports.report import Report
@@ -50,10 +51,9 @@ def markdown(tally: Tally) -> str:
             continue
         lines += [f"### {verdict}", "", "| images | check | reason | tasks |", "| ---: | --- | --- | --- |"]
         for check, reason, ids in groups[:ROWS]:
-            more = f" and {len(ids) - IDS} more" if len(ids) > IDS else ""
-            named = ", ".join(escape.markdown(task_id, 80) for task_id in ids[:IDS])
-            lines.append(f"| {len(ids)} | {escape.markdown(check)} | {escape.markdown(reason, 300)} | {named}{more} |")
-        if len(groups) > ROWS:
-            lines.append(f"| | | … and {len(groups) - ROWS} more reasons | |")
+            named = shortened(ids, IDS, lambda task_id: escape.markdown(task_id, 80))
+            lines.append(f"| {len(ids)} | {escape.markdown(check)} | {escape.markdown(reason, 300)} | {named} |")
+        if more := and_more(len(groups), ROWS, "reasons"):
+            lines.append(f"| | | … {more} | |")
         lines.append("")
     return "\n".join(lines) + "\n"

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from taskgate.harness.base import escape
+from taskgate.harness.base.lists import shortened
 from taskgate.harness.gate.tally import Tally
 from taskgate.harness.gate.verdict import Record
 from taskgate.reports.report import Report, RunContext
@@ -110,10 +111,9 @@ class LineProgress(Report):
         with self._lock:
             self._written, self._done = time.monotonic(), len(tally.records)
             running = list(self._running)
-            named = ", ".join(escape.line(task_id, 60) for task_id in running[:NAMED])
-            more = f" and {len(running) - NAMED} more" if len(running) > NAMED else ""
+            named = shortened(running, NAMED, lambda task_id: escape.line(task_id, 60))
             text = describe(tally, self._written - self._begun)
-            self._stream.write(f"{text}{f'  now: {named}{more}' if running else ''}\n")
+            self._stream.write(f"{text}{f'  now: {named}' if running else ''}\n")
             self._stream.flush()
 
 

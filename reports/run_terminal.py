@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from taskgate.harness.base import escape
+from taskgate.harness.base.lists import and_more, shortened
 from taskgate.harness.runner.live import LiveAgent, LiveView
 from taskgate.harness.runner.run_spec import RunSpec
 from taskgate.harness.runner.states import SKIPPED, TaskResult, TaskState
@@ -45,8 +46,8 @@ def agent_table(agents: Sequence[LiveAgent], rows: int) -> Table:
         table.add_row(
             Text(escape.line(agent.task_id, 100)), _time(agent.seconds), calls, Text(escape.line(agent.line, 200))
         )
-    if len(agents) > rows:
-        table.add_row(f"and {len(agents) - rows} more")
+    if more := and_more(len(agents), rows):
+        table.add_row(more)
     return table
 
 
@@ -148,11 +149,10 @@ class RunReport:
             self._print(f"{state.label}:", style=STYLES[state])
         rows = sorted(groups.items(), key=lambda row: -len(row[1]))
         for reason, ids in rows[:GROUPS]:
-            named = ", ".join(escape.line(task_id, 60) for task_id in ids[:IDS])
             self._print(f"  {len(ids):>5}  {escape.line(reason)}")
-            self._print(f"         {named}{f' and {len(ids) - IDS} more' if len(ids) > IDS else ''}")
-        if len(rows) > GROUPS:
-            self._print(f"         … and {len(rows) - GROUPS} more reasons")
+            self._print(f"         {shortened(ids, IDS, lambda task_id: escape.line(task_id, 60))}")
+        if more := and_more(len(rows), GROUPS, "reasons"):
+            self._print(f"         … {more}")
 
     def _counts(self) -> dict[TaskState, int]:
         counts = self.counts()

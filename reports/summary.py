@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from taskgate.harness.base import escape
-from taskgate.harness.base.redaction import masked
+from taskgate.harness.base.lists import and_more, shortened
+from taskgate.harness.base.redaction import redacted
 from taskgate.harness.gate.tally import Group, Tally
 from taskgate.harness.gate.verdict import Verdict
 from taskgate.reports.report import Report, RunContext
@@ -39,7 +40,7 @@ class Summary(Report):
             terminal.write_line(f"replay of: {escape.line(str(run.replay), 1000)} (nothing was judged)")
         else:
             terminal.write_line(f"verdicts:  {escape.line(str(run.out / 'verdicts.json'), 1000)}")
-            terminal.write_line(f"skip list: {escape.line(masked(run.skip_list), 1000)}")
+            terminal.write_line(f"skip list: {escape.line(redacted(run.skip_list), 1000)}")
         if html := getattr(run.config.option, "htmlpath", None):
             terminal.write_line(f"report:    {escape.line(html, 1000)}")
 
@@ -85,12 +86,10 @@ def _groups(
         return
     terminal.write_line(f"{title}:", **colour)
     for check, reason, ids in groups[:GROUPS]:
-        named = ", ".join(escape.line(task_id, 60) for task_id in ids[:IDS])
-        more = f" and {len(ids) - IDS} more" if len(ids) > IDS else ""
         head = f"{check}: " if check else ""
         terminal.write_line(f"  {len(ids):>5}  {escape.line(head + reason)}")
         if tally and (hint := tally.records[ids[0]].hint):
             terminal.write_line(f"         fix: {escape.line(hint)}")
-        terminal.write_line(f"         {named}{more}")
-    if len(groups) > GROUPS:
-        terminal.write_line(f"         … and {len(groups) - GROUPS} more reasons")
+        terminal.write_line(f"         {shortened(ids, IDS, lambda task_id: escape.line(task_id, 60))}")
+    if more := and_more(len(groups), GROUPS, "reasons"):
+        terminal.write_line(f"         … {more}")

@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from taskgate.harness.base import files
 from taskgate.harness.base.errors import InfraError, UsageError
+from taskgate.harness.base.timestamps import utc_now
 from taskgate.harness.gate import recorded
 from taskgate.harness.gate.tally import Tally
 from taskgate.harness.gate.verdict import Record
@@ -70,7 +70,7 @@ def update(path: Path, tally: Tally, run: str, earlier: dict[str, Any]) -> None:
                 whole.add(record)
     for record in tally.records.values():
         whole.add(record)
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    now = utc_now()
     partial = {"run": run, "finished": now, "tasks": sorted(tally.scope)}
     runs = earlier.get("partial_runs")
     runs = [*(runs if isinstance(runs, list) else []), partial][-PARTIAL_RUNS:]

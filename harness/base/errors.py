@@ -1,7 +1,7 @@
-"""Every error that taskgate raises on purpose: one small tree.
+"""The errors that taskgate raises on purpose.
 
-`UsageError` is a mistake in what the user gave (exit status 4). `ImageError` says something of the image.
-`InfraError` says that nothing is known of the image: it is retried, and never recorded against it.
+`UsageError`: a mistake in the manifest or the options (exit status 4). `ImageError`: the image is at fault.
+`InfraError`: nothing is known about the image; it is retried, and never held against the image.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 
 
 class TaskgateError(Exception):
-    """The root of the tree."""
+    """Base class of all of them."""
 
 
 class UsageError(TaskgateError):
-    """What the user gave can't be used. `str()` names the file, line and field as far as they are known."""
+    """A mistake of the user. `str()` names the file, line and field as far as they are known."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class UsageError(TaskgateError):
         field: str | None = None,
         others: Sequence[str] = (),
     ) -> None:
-        """`others`: further mistakes, a line each."""
+        """`others`: further mistakes, one line each."""
         self.problem, self.file, self.line, self.field = problem, file, line, field
         place = ":".join(str(part) for part in (file, line) if part is not None)
         first = ": ".join(part for part in (place, field, problem) if part)
@@ -42,15 +42,15 @@ class SkipListError(UsageError):
 
 
 class ImageError(TaskgateError):
-    """The image is at fault, and would be again."""
+    """The image is at fault, and another try would fail the same way."""
 
 
 class ImageNotFound(ImageError):
-    """The registry answered that there is no such image, or no registry could have one of that name."""
+    """The registry answered that there is no such image, or its name is not valid."""
 
 
 class ImageChanged(TaskgateError):
-    """The image's name stands for another build now than the one that was judged."""
+    """The image's name now points to another build than the one that was judged."""
 
 
 class PlatformUnavailable(TaskgateError):
@@ -60,7 +60,7 @@ class PlatformUnavailable(TaskgateError):
 class StartFailed(ImageError):
     """The engine created the container but couldn't start it. `cause`: user, shell, platform or image.
 
-    `needs_confirmation`: a busy host may be the reason as well.
+    `needs_confirmation`: a busy host may be the cause as well.
     """
 
     def __init__(self, reason: str, *, cause: str, output: str = "", needs_confirmation: bool = False) -> None:
@@ -71,7 +71,7 @@ class StartFailed(ImageError):
 class InfraError(TaskgateError):
     """Engine, registry, network, disk or this program failed.
 
-    `transient`: worth another try. `patience`: seconds after which it is no longer; None: as long as others are tried.
+    `transient`: worth another try. `patience`: give up so many seconds after the first try; None: the usual limit.
     """
 
     transient = True
@@ -90,7 +90,7 @@ class EngineUnavailable(InfraError):
 
 
 class EngineTooOld(EngineUnavailable):
-    """An engine answers in a way that nobody here understands any more."""
+    """The engine answers with an API version that is no longer supported."""
 
     transient = False
 
@@ -100,29 +100,29 @@ class EngineTimeout(InfraError):
 
 
 class NotOnHost(InfraError):
-    """The engine does not have the image, and `pull: never` forbids asking a registry for it."""
+    """The engine does not have the image, and `pull: never` forbids pulling it."""
 
     transient = False
 
 
 class ImageRefused(InfraError):
-    """The engine refused to load an image that was sent to it."""
+    """The engine refused to load an image."""
 
     transient = False
 
 
 class RegistryError(InfraError):
-    """The registry refused or failed: 401, 403, 429, 5xx, a broken transfer."""
+    """The registry refused or failed: 401, 403, 429, 5xx, or a broken transfer."""
 
 
 class RegistryRefused(RegistryError):
-    """The registry answered 400, 401, 403, 405 or the like, and would do so again."""
+    """The registry answered 400, 401, 403, 405 or the like, and will answer so again."""
 
     transient = False
 
 
 class Unresolved(RegistryError):
-    """The engine was told that there is no such image, and doesn't tell whether the registry itself said so."""
+    """The engine reports that there is no such image, but not whether the registry itself answered so."""
 
 
 class NoSpace(InfraError):
@@ -142,17 +142,17 @@ class CheckFailed(InfraError):
 
 
 class BundleError(InfraError):
-    """A runtime can't be built, or can't be brought into an image."""
+    """A runtime can't be built, or can't be delivered to an image."""
 
     transient = False
 
 
 class RuntimeGone(InfraError):
-    """Somebody removed a runtime from the engine while it was in use. It is brought there again."""
+    """A runtime was removed from the engine while it was in use. It is delivered again."""
 
 
 class IsolationError(InfraError):
-    """A container that must be cut off from every network is not, or it can't be proven. `evidence`: what was seen."""
+    """A container without a network has one, or its isolation can't be proven. `evidence`: what was observed."""
 
     def __init__(self, problem: str, *, evidence: dict[str, Any] | None = None) -> None:
         super().__init__(problem)
@@ -160,7 +160,7 @@ class IsolationError(InfraError):
 
 
 class CommandError(TaskgateError):
-    """A command in a container did not end with status 0. `exit_code`: its status; `output`: what it printed."""
+    """A command in a container failed. `exit_code`: its exit status; `output`: what it printed."""
 
     def __init__(self, message: str, *, exit_code: int, output: str = "") -> None:
         super().__init__(message)
@@ -168,7 +168,7 @@ class CommandError(TaskgateError):
 
 
 class ScriptFailed(CommandError):
-    """A command in a container ended with another status than 0."""
+    """A command in a container ended with a status other than 0."""
 
     def __init__(self, exit_code: int, output: str) -> None:
         super().__init__(f"Script failed with exit code {exit_code}", exit_code=exit_code, output=output)
@@ -203,7 +203,7 @@ class WorkdirNotFound(CommandNotStarted, FileNotFoundError):
 
 
 class NotCollected(InfraError):
-    """The files of an agent that has ended could not be fetched. `later`: its container is kept for the next start."""
+    """The files of an ended agent could not be fetched. `later`: its container is kept; the next start tries again."""
 
     transient = False
 
@@ -213,7 +213,7 @@ class NotCollected(InfraError):
 
 
 class AgentFailed(TaskgateError):
-    """The agent did not come to a result, and that is its own doing."""
+    """The agent produced no result, and is at fault itself."""
 
 
 class Interrupted(TaskgateError):
@@ -233,7 +233,7 @@ class PathIsDirectory(TransferError, IsADirectoryError):
 
 
 class PathNotDirectory(TransferError, NotADirectoryError):
-    """Something else is where a directory is needed."""
+    """Something other than a directory is where one is needed."""
 
 
 class PathNotPermitted(TransferError, PermissionError):
@@ -245,7 +245,7 @@ class PathTooLarge(TransferError):
 
 
 class BuildFailed(TaskgateError):
-    """An image could not be built; `output` is what the build said."""
+    """An image could not be built; `output` is what the build printed."""
 
     def __init__(self, problem: str, output: str) -> None:
         super().__init__(problem)
@@ -253,4 +253,4 @@ class BuildFailed(TaskgateError):
 
 
 class ContainerError(TaskgateError):
-    """The engine would not make or start a container; the text holds its words."""
+    """The engine refused to create or start a container; the message is the engine's."""

@@ -1,4 +1,4 @@
-"""Text that an image, a registry or a manifest may have written, made harmless for where it is shown."""
+"""Makes untrusted text (from an image, a registry or a manifest) safe to show."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import unicodedata
 
 # Cc: controls; Cf: invisible and bidirectional formatting; Cs, Zl, Zp: what breaks lines or encodings.
 _RISKY = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
-# CI jobs take commands out of what is printed: `##[add-mask]` anywhere in a line, `::add-mask::` where one begins.
+# CI systems read commands from output: `##[add-mask]` anywhere in a line, `::add-mask::` at its start.
 _ANYWHERE = re.compile(r"#(?=#[\w-]*\[)")
 _COMMAND = re.compile(rf"{_ANYWHERE.pattern}|^\s*:(?=:)")
 
 
 def visible(text: str, *, keep: str = "") -> str:
-    """Control and formatting characters spelled out as `\\x1b`; those in `keep` stay."""
+    """Control and formatting characters escaped as `\\x1b`, but for those in `keep`."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(c if c in keep or unicodedata.category(c) not in _RISKY else _spelled(c) for c in text)
@@ -27,17 +27,17 @@ def line(text: str, limit: int = 200) -> str:
 
 
 def message(text: str) -> str:
-    """A text of several lines for a terminal: none of them is a CI job's command."""
+    """Several lines for a terminal; none of them can be read as a CI command."""
     return "\n".join(map(_tame, text.splitlines()))
 
 
 def output(text: str) -> str:
-    """What an image printed, for a terminal: no line of it begins as one of ours does, or as a CI job's command."""
+    """Output of an image for a terminal. The prefix tells its lines from ours; none can be read as a CI command."""
     return "\n".join(f"| {_tame(part)}" for part in text.splitlines())
 
 
 def commanding(text: str) -> bool:
-    """Does a CI job take a command out of it, wherever it stands in a line?"""
+    """Can a CI system read a command from it, wherever it stands in a line?"""
     return _ANYWHERE.search(text) is not None
 
 
@@ -55,8 +55,8 @@ def _tame(part: str) -> str:
     return _COMMAND.sub(_tamed, visible(part))
 
 
-def _tamed(found: re.Match[str]) -> str:
-    return "".join(_spelled(c) if c in "#:" else c for c in found[0])
+def _tamed(match: re.Match[str]) -> str:
+    return "".join(_spelled(c) if c in "#:" else c for c in match[0])
 
 
 def _spelled(char: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-# Every image is sound, every agent done.
+# Every image is sound, or every agent has finished.
 OK = 0
-# Some image is broken, some agent or build failed.
+# An image is broken, or an agent or a build failed.
 BROKEN = 1
-# What was given can't be used.
+# A mistake in the manifest or the options.
 USAGE = 4
-# Of something nothing is known: infra, missing, or incompatible with this host.
+# Something has no verdict: infra, missing, or incompatible with this host.
 NO_VERDICT = 10
-# As a shell has it for SIGINT and SIGPIPE.
+# As shells report SIGINT and SIGPIPE.
 INTERRUPTED, BROKEN_PIPE = 130, 141

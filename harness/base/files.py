@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and append-only files that outlive a kill."""
+"""Files that are written as a whole or not at all, and append-only files that survive a kill."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from taskgate.harness.base.errors import InfraError, NoSpace
 
-# A record is a few kilobytes; a check of somebody's own may say more.
+# A record is a few kilobytes; a user's own check may write more.
 LINE_BYTES = 16 << 20
 # A million of them.
 DOCUMENT_BYTES = 1 << 30
@@ -25,8 +25,8 @@ DOCUMENT_BYTES = 1 << 30
 def write(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Replace `path` by rename, its mode kept, a symlink followed. Raises OSError; the old file stays then.
 
-    What is no file (/dev/null, /dev/stdout, a pipe) is written to, not replaced. `data` may come in pieces, so that a
-    large document is never in memory as a whole.
+    Anything other than a file (/dev/null, /dev/stdout, a pipe) is written to, not replaced. `data` may come in pieces,
+    so that a large document is never in memory as a whole.
     """
     pieces = [data] if isinstance(data, bytes) else data
     if path.exists() and not path.is_file() and not path.is_dir():
@@ -35,7 +35,7 @@ def write(path: Path, data: bytes | Iterable[bytes]) -> None:
         return
     path = resolved(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A dated backup of the user's (.NAME.20261125) is not ours.
+    # The prefix spares a user's dated backup (.NAME.20261125).
     prefix = f".{path.name[:100]}.taskgate-"
     _remove_partial_files(path.parent, prefix)
     handle, name = _partial_file(path.parent, prefix)
@@ -57,7 +57,7 @@ RANDOM = "????????"
 
 
 def _partial_file(folder: Path, prefix: str) -> tuple[int, str]:
-    """A new file, locked by its writer so that others see that it is in use. Raises OSError."""
+    """A new file, locked by its writer so that other processes see that it is in use. Raises OSError."""
     while True:
         handle, name = tempfile.mkstemp(dir=folder, prefix=prefix)
         with contextlib.suppress(OSError):
@@ -69,7 +69,7 @@ def _partial_file(folder: Path, prefix: str) -> tuple[int, str]:
 
 
 def _remove_partial_files(folder: Path, prefix: str) -> None:
-    """Remove what killed writers of this file left."""
+    """Remove what killed writers of this file left behind."""
     for path in folder.glob(f"{glob.escape(prefix)}{RANDOM}"):
         with contextlib.suppress(OSError), _abandoned(path):
             path.unlink()
@@ -77,7 +77,7 @@ def _remove_partial_files(folder: Path, prefix: str) -> None:
 
 @contextlib.contextmanager
 def _abandoned(path: Path) -> Iterator[None]:
-    """Hold the lock of a file that no running process has locked. Raises OSError, also where one has."""
+    """Hold the lock of a file that no running process has locked. Raises OSError, also if one has."""
     handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -88,7 +88,8 @@ def _abandoned(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def temp_file(folder: Path, prefix: str) -> Iterator[Path]:
-    """An empty file in `folder`, to be filled and moved; removed if it was not, also after a killed process.
+    """An empty file in `folder`, to be filled and moved. Removed if it was not moved; the next call does so for killed
+    processes.
 
     Raises OSError.
     """
@@ -108,7 +109,7 @@ LOCK = ".taskgate-lock"
 
 @contextlib.contextmanager
 def temp_dir(folder: Path, prefix: str) -> Iterator[Path]:
-    """A new folder in `folder`, removed at the end, also after a killed process. Raises OSError."""
+    """A new folder in `folder`, removed at the end; the next call does so for killed processes. Raises OSError."""
     _remove_temp_dirs(folder, prefix)
     while True:
         created = Path(tempfile.mkdtemp(dir=folder, prefix=prefix))
@@ -133,8 +134,8 @@ def _remove_temp_dirs(folder: Path, prefix: str) -> None:
 
 
 def _umask() -> int:
-    """Without setting it: threads of one process share it, and what another one creates meanwhile would be open to
-    everybody."""
+    """Read without setting it: the threads of a process share it, and a file that another thread creates meanwhile
+    would be open to everybody."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("Umask:"):
@@ -153,7 +154,7 @@ _UMASK_AT_START = _umask_at_start()
 
 
 def is_file(path: Path) -> bool:
-    """Is there a file, as far as this user may know? pathlib raises where a name is too long or a folder is closed."""
+    """Is it a file that this user can see? pathlib raises for a name that is too long and for a forbidden folder."""
     try:
         return path.is_file()
     except OSError:
@@ -169,7 +170,7 @@ def is_folder(path: Path) -> bool:
 
 
 def resolved(path: Path) -> Path:
-    """Where links lead. Raises OSError, for links in a circle as well: before Python 3.13 these are a RuntimeError."""
+    """The path with links resolved. Raises OSError, also for a loop of links, a RuntimeError before Python 3.13."""
     try:
         return path.resolve()
     except RuntimeError as error:
@@ -177,14 +178,14 @@ def resolved(path: Path) -> Path:
 
 
 class Lines:
-    """An append-only file of JSON objects, one a line. A torn last line of a killed run is closed first."""
+    """An append-only file of JSON objects, one a line. A partial last line of a killed run is ended first."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._handle: int | None = None
 
     def append(self, document: dict[str, Any]) -> None:
-        """One write, so that a line is there whole or torn at the end. Raises InfraError, NoSpace."""
+        """A single write, so that only a last line can be partial. Raises InfraError, NoSpace."""
         try:
             if self._handle is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -196,7 +197,7 @@ class Lines:
             if os.write(self._handle, data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            # A part of the line may be there: the next one, once there is room again, opens anew and closes it first.
+            # A part of the line may be there: the next append opens the file anew and ends it first.
             self.close()
             raise trouble(self.path, error) from error
 
@@ -207,7 +208,7 @@ class Lines:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of such a file; damaged lines are passed over, a missing file has none. Raises InfraError."""
+    """The objects of such a file. Damaged lines are skipped; a missing file has none. Raises InfraError."""
     try:
         # A pipe would wait for ever.
         if path.exists() and not (path.is_file() or path.is_dir()):
@@ -227,7 +228,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_document(path: Path) -> Any:
-    """What a file of JSON says. Raises OSError (FileNotFoundError where there is none), ValueError, RecursionError."""
+    """The content of a JSON file. Raises OSError (FileNotFoundError if it is missing), ValueError, RecursionError."""
     # A pipe would wait for ever.
     if path.exists() and not path.is_file():
         raise ValueError("not a regular file")
@@ -239,7 +240,7 @@ def read_document(path: Path) -> Any:
 
 
 def _whole(file: IO[bytes]) -> Iterator[bytes]:
-    """The lines of a file, but for those that are too long to be ours."""
+    """The lines of a file, without those that are too long to be ours."""
     cut = False
     while line := file.readline(LINE_BYTES):
         end = line.endswith(b"\n")

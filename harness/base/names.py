@@ -13,7 +13,7 @@ NAME_BYTES = 200
 
 
 def folder_name(task_id: str) -> str:
-    """A task's folder: its id, unless that is no name for one (`a/b` is `a%2Fb`). No two ids share one."""
+    """The name of a task's folder: its id, escaped where need be (`a/b` becomes `a%2Fb`). Unique per id."""
     name = task_id.replace("%", "%25").replace("/", "%2F").replace("\\", "%5C")
     if name.startswith(".") or name in RESERVED:
         name = f"%{ord(name[0]):02X}{name[1:]}"

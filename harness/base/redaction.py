@@ -1,4 +1,4 @@
-"""URLs as they may be shown and written down: a database, an engine or an endpoint may have a password in its own."""
+"""URLs without their secrets, for messages and records: a database's, an engine's or an endpoint's may hold any."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import re
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(?!/)")
 _SECRET = re.compile(r"([?&][^=&]*(?:pass|pwd|secret|token|api.?key)[^=&]*=)[^&]*", re.IGNORECASE)
-# A name alone may be a token there.
+# With these schemes a user name without a password may be a token.
 _TOKENS = ("http", "https", "tcp")
 
 
-def masked(text: str) -> str:
-    """`text` with `***` for what is secret in the first URL in it. Rather too much than too little: a password may hold
-    what should be percent-encoded."""
-    found = _URL.search(text)
-    if found:
-        user, at, rest = text[found.end() :].rpartition("@")
+def redacted(text: str) -> str:
+    """`text` with `***` in place of the secrets in its first URL.
+
+    Redacts too much rather than too little: a password may hold characters that should be percent-encoded."""
+    match = _URL.search(text)
+    if match:
+        user, at, rest = text[match.end() :].rpartition("@")
         if at:
             name, colon, _ = user.partition(":")
-            hidden = "***" if found[1].lower() in _TOKENS else f"{name}:***" if colon else name
-            text = f"{text[: found.end()]}{hidden}@{rest}"
+            hidden = "***" if match[1].lower() in _TOKENS else f"{name}:***" if colon else name
+            text = f"{text[: match.end()]}{hidden}@{rest}"
     return _SECRET.sub(r"\1***", text)

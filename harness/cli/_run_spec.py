@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from taskgate.harness.base import files
 from taskgate.harness.base.errors import UsageError
-from taskgate.harness.base.redaction import masked
+from taskgate.harness.base.redaction import redacted
 from taskgate.harness.engine.discovery import find_engine
 from taskgate.harness.runner import driver
 from taskgate.harness.runner.inputs import Inputs
@@ -105,10 +105,10 @@ def _endpoint(url: str | None, headers: list[str]) -> Endpoint | None:
     except ValueError:
         sound = None
     if not sound or parts.query or parts.fragment or not url.isascii() or not url.isprintable() or " " in url:
-        raise UsageError(f"{masked(url)!r} is no URL such as https://host/v1", field="--endpoint")
+        raise UsageError(f"{redacted(url)!r} is no URL such as https://host/v1", field="--endpoint")
     if is_loopback(parts.hostname or ""):
         raise UsageError(
-            f"{masked(url)!r}: the relay that makes the calls is a container and can't reach this machine's loopback "
+            f"{redacted(url)!r}: the relay that makes the calls is a container and can't reach this machine's loopback "
             f"interface; let the service listen on 0.0.0.0 or the engine's bridge, and write {GATEWAY} for its host",
             field="--endpoint",
         )
@@ -148,7 +148,7 @@ def examine(tasks: dict[str, Task], spec: RunSpec, hosts: list[str | None], show
             "localhost", "127.0.0.1", "::1",
         ):  # fmt: skip
             raise UsageError(
-                f"{masked(url)}: a server agent is reached over the loopback interface of the engine's own machine; "
+                f"{redacted(url)}: a server agent is reached over the loopback interface of the engine's own machine; "
                 "run there",
                 field="--docker-host",
             )

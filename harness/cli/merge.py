@@ -8,6 +8,7 @@ from typing import Any
 
 from taskgate.harness.base import escape
 from taskgate.harness.base.exit_codes import BROKEN, NO_VERDICT, OK
+from taskgate.harness.base.lists import shortened
 from taskgate.harness.base.out_files import VERDICTS
 from taskgate.harness.engine import ownership
 from taskgate.harness.gate import merge, population, skip_list_sync
@@ -79,5 +80,4 @@ def run(given: argparse.Namespace) -> int:
 
 def _list(what: str, ids: list[str]) -> None:
     if ids:
-        more = f" and {len(ids) - IDS} more" if len(ids) > IDS else ""
-        print(f"{what}: {', '.join(escape.line(task_id, 100) for task_id in ids[:IDS])}{more}")
+        print(f"{what}: {shortened(ids, IDS, lambda task_id: escape.line(task_id, 100))}")

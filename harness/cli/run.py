@@ -17,7 +17,7 @@ from taskgate.harness.base import files
 from taskgate.harness.base.errors import TaskgateError, UsageError
 from taskgate.harness.base.exit_codes import BROKEN, INTERRUPTED, NO_VERDICT, OK
 from taskgate.harness.base.out_files import CACHE, JUNIT, MANIFEST, REPORT, RUN
-from taskgate.harness.base.redaction import masked
+from taskgate.harness.base.redaction import redacted
 from taskgate.harness.base.timestamps import utc_now
 from taskgate.harness.base.units import parse_size
 from taskgate.harness.cli import _run_spec
@@ -145,7 +145,7 @@ def run(given: argparse.Namespace) -> int:
     skip_list, age = open_skip_list(given.skip_list), parse_age(given.max_age)
     skips = {} if given.recheck else skip_list.read()
     cache = VerdictCache(Path(given.preflight) / CACHE, age)
-    known = KnownVerdicts(None if given.recheck else cache, skips, max_age=age, list_name=masked(given.skip_list))
+    known = KnownVerdicts(None if given.recheck else cache, skips, max_age=age, list_name=redacted(given.skip_list))
     session, controls = ownership.new_session(), Controls()
 
     def gate(connect: Callable[[], Engine], prover: Prover) -> Gate:
@@ -288,7 +288,7 @@ def _chosen(tasks: dict[str, Task], given: argparse.Namespace) -> dict[str, Task
 def _shown(value: Any) -> Any:
     if isinstance(value, list):
         return [_shown(item) for item in value]
-    return masked(value) if isinstance(value, str) else value
+    return redacted(value) if isinstance(value, str) else value
 
 
 def _describe(

@@ -8,7 +8,7 @@ from typing import Any
 from taskgate.harness.base import escape
 from taskgate.harness.base.errors import UsageError
 from taskgate.harness.base.exit_codes import OK
-from taskgate.harness.base.redaction import masked
+from taskgate.harness.base.redaction import redacted
 from taskgate.harness.gate.skip_entry import Entry, check_id
 from taskgate.harness.gate.skip_list import open_skip_list
 
@@ -36,10 +36,10 @@ def _show(given: argparse.Namespace) -> int:
     for task_id in given.ids or entries:
         entry = entries.get(task_id)
         if entry is None:
-            raise UsageError(f"{task_id!r} is not listed", file=masked(given.skip_list))
+            raise UsageError(f"{task_id!r} is not listed", file=redacted(given.skip_list))
         print(_line(entry))
     if not given.ids:
-        print(f"{len(entries)} entries in {escape.line(masked(given.skip_list), 1000)}")
+        print(f"{len(entries)} entries in {escape.line(redacted(given.skip_list), 1000)}")
     return OK
 
 
@@ -59,7 +59,7 @@ def _add(given: argparse.Namespace) -> int:
     # What a run found out about it would be removed by the next run that finds the image sound.
     skip_list.update([], [task_id for task_id in given.ids if task_id in known and not known[task_id].by_hand])
     skip_list.update([Entry(task_id) for task_id in given.ids], [])
-    print(f"{len(set(given.ids))} listed by hand in {escape.line(masked(given.skip_list), 1000)}")
+    print(f"{len(set(given.ids))} listed by hand in {escape.line(redacted(given.skip_list), 1000)}")
     return OK
 
 
@@ -67,7 +67,7 @@ def _remove(given: argparse.Namespace) -> int:
     skip_list = open_skip_list(given.skip_list)
     known = skip_list.read()
     if missing := [task_id for task_id in given.ids if task_id not in known]:
-        raise UsageError(f"not listed: {', '.join(map(repr, missing))}", file=masked(given.skip_list))
+        raise UsageError(f"not listed: {', '.join(map(repr, missing))}", file=redacted(given.skip_list))
     skip_list.discard(given.ids)
-    print(f"{len(set(given.ids))} removed from {escape.line(masked(given.skip_list), 1000)}")
+    print(f"{len(set(given.ids))} removed from {escape.line(redacted(given.skip_list), 1000)}")
     return OK

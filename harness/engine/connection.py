@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from taskgate.harness.base.errors import EngineUnavailable, InfraError
-from taskgate.harness.base.redaction import masked
+from taskgate.harness.base.redaction import redacted
 from taskgate.harness.engine import classification, last_answer
 from taskgate.harness.engine.discovery import find_engine
 from taskgate.harness.engine.platforms import is_podman, platform
@@ -28,7 +28,7 @@ class Connection:
         try:
             host = find_engine(url)
             self.url = host.url
-            with classification.translated(f"connecting to {masked(host.url)}"):
+            with classification.translated(f"connecting to {redacted(host.url)}"):
                 self.api: Any = SdkClient(
                     base_url=host.url,
                     version="auto",

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from taskgate.harness.base.errors import SkipListError
-from taskgate.harness.base.redaction import masked
+from taskgate.harness.base.redaction import redacted
 from taskgate.harness.gate.skip_entry import UNCHECKED, Clearance, Entry, check_id
 
 CONNECT_SECONDS = 10
@@ -33,7 +33,7 @@ class TableSkipList:
             parsed = sa.make_url(url)
             if parsed.drivername in ("postgres", "postgresql"):
                 parsed = parsed.set(drivername="postgresql+psycopg")
-            self.name = masked(url)
+            self.name = redacted(url)
             kind = parsed.get_backend_name()
             if kind not in ("sqlite", "postgresql"):
                 raise SkipListError(f"{kind} is neither sqlite nor postgresql", file=self.name)

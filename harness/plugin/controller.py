@@ -15,7 +15,7 @@ import pytest
 from taskgate.harness.base import escape
 from taskgate.harness.base.errors import InfraError, UsageError
 from taskgate.harness.base.exit_codes import NO_VERDICT
-from taskgate.harness.base.redaction import masked
+from taskgate.harness.base.redaction import redacted
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.gate import population
 from taskgate.harness.gate.verdict import Record
@@ -96,7 +96,7 @@ class Controller:
         """A command that judges this one image again, whatever its id holds."""
         # Not -k: its expressions can't express every id.
         case = case_argument(record.task_id)
-        source = [f"--images={masked(self._config.option.images)}"]
+        source = [f"--images={redacted(self._config.option.images)}"]
         if self._config.option.format:
             source.append(f"--format={self._config.option.format}")
         return shlex.join(["pytest", *source, "--recheck", case])

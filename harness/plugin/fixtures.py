@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 
 from taskgate.harness.base.out_files import CACHE
-from taskgate.harness.base.redaction import masked
+from taskgate.harness.base.redaction import redacted
 from taskgate.harness.engine.client import first_engine
 from taskgate.harness.gate.cache import VerdictCache
 from taskgate.harness.gate.gate import Gate
@@ -103,7 +103,7 @@ def _known_verdicts(config: pytest.Config) -> KnownVerdicts:
         VerdictCache(settings.out / CACHE, settings.max_age),
         config.stash[SKIPS],
         max_age=settings.max_age,
-        list_name=masked(settings.skip_list),
+        list_name=redacted(settings.skip_list),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from taskgate.harness.base.lists import and_more
 from taskgate.harness.gate.judge import new_record
 from taskgate.harness.gate.verdict import Evidence, Finding, Outcome, Record, Verdict, finding
 from taskgate.harness.proof.decision import Decision, ProofVerdict, flaky_tests
@@ -59,8 +60,8 @@ def _reason(decision: Decision, runs: Sequence[Run]) -> str:
         f"(95 %: {test.interval[0]:.0%} to {test.interval[1]:.0%})"
         for test in tests[:3]
     ]
-    more = [f"and {len(tests) - 3} more tests"] if len(tests) > 3 else []
-    return "; ".join([decision.reason, *shown, *more])[:2000]
+    more = and_more(len(tests), 3, "tests")
+    return "; ".join(filter(None, (decision.reason, *shown, more)))[:2000]
 
 
 def _evidence(runs: Sequence[Run]) -> Evidence | None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from taskgate.harness.base.errors import EngineTimeout, EngineUnavailable, InfraError, NoSpace
-from taskgate.harness.base.redaction import masked
+from taskgate.harness.base.redaction import redacted
 from taskgate.harness.engine import classification, reaper
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.engine.disk_budget import DiskBudget
@@ -46,7 +46,7 @@ class PooledEngine:
         """`budget`: the disk budget of images on an engine; None: it is not bounded."""
         self.url, self._session = url, session
         self.images = TaskImages(self.connect, budget, stopping or threading.Event())
-        self.name = masked(url) if url else "the engine"
+        self.name = redacted(url) if url else "the engine"
         slots = min(jobs, 2 * (os.cpu_count() or 1))
         self.starting = threading.Semaphore(slots)
         self.prover = Prover(self.connect, self._tools, session)

@@ -9,7 +9,7 @@ from typing import Any
 
 from taskgate.harness.base.errors import InfraError, TransferError
 from taskgate.harness.base.out_files import LOG, RESULT
-from taskgate.harness.base.redaction import masked
+from taskgate.harness.base.redaction import redacted
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.runner import artifacts, attempt, collection
 from taskgate.harness.runner.attempt import Outcome
@@ -60,7 +60,7 @@ class _Engines:
 
     def of(self, record: AttemptRecord) -> Engine | None:
         """The engine that has the attempt's container."""
-        for engine in sorted(self._engines, key=lambda engine: masked(engine.url) != record.engine):
+        for engine in sorted(self._engines, key=lambda engine: redacted(engine.url) != record.engine):
             if record.container and engine.state(record.container):
                 return engine
         return None

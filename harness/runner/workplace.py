@@ -19,7 +19,7 @@ from taskgate.harness.base.errors import (
     StartFailed,
 )
 from taskgate.harness.base.out_files import CALLS, ISOLATION
-from taskgate.harness.base.redaction import masked
+from taskgate.harness.base.redaction import redacted
 from taskgate.harness.engine.client import Engine, Image
 from taskgate.harness.engine.ownership import ATTEMPT_LABEL
 from taskgate.harness.runner import agent_setup, collection
@@ -201,7 +201,7 @@ class Workplace:
     def _prepare(self, container: Container) -> None:
         """Before the container starts: its folders, what it is given, and what it has already."""
         agent_setup.equip(self.engine, container, self.folders, self._spec, self.task)
-        self._record.engine = masked(self.engine.url)
+        self._record.engine = redacted(self.engine.url)
         self._record.container = container.id
         self._record.before = collection.standing(self.engine, container.id, self.folders)
         self._record.folders = self.folders.as_dict()

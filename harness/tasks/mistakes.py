@@ -13,6 +13,7 @@ import yaml
 
 from taskgate.harness.base import escape
 from taskgate.harness.base.errors import ManifestError
+from taskgate.harness.base.lists import and_more
 from taskgate.harness.tasks.task import Task
 from taskgate.harness.tasks.values import INVALID
 from taskgate.harness.tasks.yaml_tree import Node
@@ -60,7 +61,7 @@ class Mistakes:
             raise first
         others = [escape.line(str(error), 500) for error in self._shown[1:]]
         if self._more:
-            others.append(f"and {self._more:,} more")
+            others.append(and_more(self._more, 0))
         raise ManifestError(first.problem, file=first.file, line=first.line, field=first.field, others=others)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from taskgate.harness.base.redaction import masked
+from taskgate.harness.base.redaction import redacted
 from taskgate.harness.gate.skip_list import open_skip_list
 from tests import postgres, running
 from tests.conftest import Gate
@@ -36,7 +36,7 @@ from tests.conftest import Gate
     ],
 )
 def test_what_is_shown(url: str, shown: str) -> None:
-    assert masked(url) == shown
+    assert redacted(url) == shown
 
 
 @pytest.fixture(scope="module")

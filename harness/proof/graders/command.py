@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from taskgate.harness.base.errors import UsageError
+from taskgate.harness.base.lists import shortened
 from taskgate.harness.proof import junit
 from taskgate.harness.proof.plan import Command, Outcome, Plan, Put, Step, Traces
 from taskgate.harness.proof.run import RunStatus
@@ -69,8 +70,7 @@ def _junit(path: str, traces: Traces) -> Outcome:
         return Outcome(RunStatus.FAILED, f"{path}: {error}")
     bad = sorted(name for name, outcome in tests.items() if outcome in ("failed", "error"))
     if bad:
-        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-        return Outcome(RunStatus.FAILED, f"{bad[0]}{more} failed", tests)
+        return Outcome(RunStatus.FAILED, f"{shortened(bad, 1)} failed", tests)
     if not any(outcome == "passed" for outcome in tests.values()):
         return Outcome(RunStatus.FAILED, "no test ran", tests)
     return Outcome(RunStatus.PASSED, None, tests)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from taskgate.harness.base.redaction import masked
+from taskgate.harness.base.redaction import redacted
 
 LIMIT_BYTES = 16 << 20
 
@@ -29,7 +29,7 @@ class CallLog:
     def add(self, call: Mapping[str, Any]) -> None:
         if self._file is None:
             return
-        shown = {name: masked(self._clean(text)) if isinstance(text, str) else text for name, text in call.items()}
+        shown = {name: redacted(self._clean(text)) if isinstance(text, str) else text for name, text in call.items()}
         line = json.dumps(shown) + "\n"
         self._left -= len(line)
         with contextlib.suppress(OSError):

@@ -8,10 +8,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from taskgate.harness.base.errors import InfraError, IsolationError
+from taskgate.harness.base.timestamps import utc_now
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.sandbox.isolation.sidecar import Sidecar
 from taskgate.harness.sandbox.isolation.tools import Tools
@@ -52,7 +52,7 @@ class Prover:
         proven."""
         control = self._controls()
         seen = self._probe(engine, f"container:{container}")
-        evidence = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "inside": seen, "control": control}
+        evidence = {"when": utc_now(), "inside": seen, "control": control}
         if wrong := problems(seen):
             raise IsolationError(f"the container is not cut off: {'; '.join(wrong)[:1000]}", evidence=evidence)
         return evidence

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from taskgate.harness.base.errors import UsageError
+from taskgate.harness.base.lists import and_more
 from taskgate.harness.base.units import parse_size
 from taskgate.harness.tasks import yaml_tree
 from taskgate.harness.tasks.importers.importer import Build, Source
@@ -107,9 +108,11 @@ class Composed:
         """Raises UsageError for what is not carried over, unless the user takes the task without it."""
         if self.unsupported and not self.source.ignores_unsupported:
             name, why = next(iter(self.unsupported.items()))
-            more = f" (and {len(self.unsupported) - 1} more)" if len(self.unsupported) > 1 else ""
+            more = and_more(len(self.unsupported), 1)
             raise self.source.fail(
-                f"{why}{more}; to take the task without it, set ignore_unsupported to true", file=self.file, field=name
+                f"{why}{f' ({more})' if more else ''}; to take the task without it, set ignore_unsupported to true",
+                file=self.file,
+                field=name,
             )
 
 
