@@ -19,7 +19,7 @@ MAX_FILES = 100_000
 
 def of(task: Task, plan: Plan) -> str:
     """A short hash of the container's settings, the solution and the tests. Raises UsageError for unreadable files."""
-    known = {name: getattr(task, name) for name in FIELDS}
+    known = {name: getattr(task, name) for name in FIELDS} | task.container_settings()
     proof = task.proof
     text = json.dumps(
         [

@@ -91,6 +91,8 @@ class RunSpec:
             "endpoint": [self.endpoint.url, sorted(self.endpoint.headers)] if self.endpoint else None,
             "inputs": Inputs(self.inputs).digest(folder) if self.inputs and folder else None,
         }
+        if container := task.container_settings():
+            reached["container"] = container
         return hashlib.sha256(json.dumps(reached, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def from_rows(rows: Iterable[Row], *, defaults: Path | None = None, checks: froz
         builder.defaults(yaml_tree.parse_yaml(yaml_tree.read(defaults), str(defaults)))
     for row in rows:
         builder.file = row.file
-        builder.task(yaml_tree.of(dict(row.fields), row.line), "")
+        builder.task(yaml_tree.of({**builder.undecided(row.fallback), **row.fields}, row.line), "")
     return builder.result()
 
 
@@ -162,6 +162,10 @@ class _Builder:
             self._raw_defaults = raw
         except pydantic.ValidationError as error:
             self._mistakes.add_invalid(error, node, "defaults", self.file)
+
+    def undecided(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Those fields that the defaults don't set."""
+        return {name: value for name, value in fields.items() if name not in self._raw_defaults}
 
     def task(self, node: Node, where: str) -> None:
         """Add a task, or what is wrong with it."""

@@ -33,6 +33,13 @@ PRIVILEGES = ("no-new", "default")
 UNJUDGED = ("id", "pull", "runtime", "budget", "submission", "proof", "artifacts", "ignore_unsupported")
 
 
+# What a task's container has, and the state in which it starts.
+CONTAINER = (
+    *("checkout", "upload", "services", "mcp_servers", "skills_dir"),
+    *("shm_size", "init", "gpus", "capabilities", "security_opt", "ulimits", "tmpfs"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a container may take: processors, bytes of `memory` and of `disk` (None: no limit), processes."""
@@ -365,6 +372,12 @@ class Task:
         """
         known = ((name, getattr(self, name)) for name in _JUDGED)
         return {name: value for name, value in known if value != _JUDGED[name]}
+
+    def container_settings(self) -> dict[str, Any]:
+        """What beyond limits, network and environment makes the container, as JSON has it; without defaults."""
+        text = json.dumps({name: value for name, value in self.settings().items() if name in CONTAINER}, default=_plain)
+        known: dict[str, Any] = json.loads(text)
+        return known
 
     def fingerprint(self, *more: str) -> str:
         """A short hash of `settings()` and of `more` (check versions, the runtime); equal means: judged alike."""

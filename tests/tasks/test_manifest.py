@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from taskgate.harness.base.errors import ManifestError
 from taskgate.harness.tasks import manifest, schema
 from taskgate.harness.tasks.importers.importer import Row
+from taskgate.harness.tasks.service_spec import Service
 from taskgate.harness.tasks.task import Agent, Budget, Limits, Require, Task
 from tests.conftest import CLONE
 
@@ -135,6 +136,13 @@ def test_the_rows_of_an_importer_add_to_the_defaults(tmp_path: Path) -> None:
     assert task.limits == Limits(cpus=2, memory=8 << 30) and task.env == {"A": "x", "B": "y"}
 
 
+def test_what_a_source_says_by_default_gives_way_to_the_users(tmp_path: Path) -> None:
+    (tmp_path / "d.yaml").write_text("{repo_path: /testbed}")
+    row = Row({"image": "x"}, "rows", fallback={"repo_path": None})
+    assert manifest.from_rows([row])[0].repo_path is None
+    assert manifest.from_rows([row], defaults=tmp_path / "d.yaml")[0].repo_path == "/testbed"
+
+
 def test_all_mistakes_at_once(write: Any) -> None:
     path = write("""
 version: 1
@@ -184,6 +192,10 @@ def test_a_fingerprint_changes_with_what_is_judged_alone() -> None:
     task = Task("t", "x")
     assert task.settings() == {"image": "x"}
     assert task.fingerprint() == replace(task, id="u", pull="never", budget=Budget(calls=1)).fingerprint()
+    assert task.container_settings() == {} and replace(task, gpus="1", user="a").container_settings() == {"gpus": "1"}
+    services = replace(task, services={"db": Service("x", env={"A": "b"})})
+    assert services.container_settings()["services"]["db"]["env"] == {"A": "b"}
+    assert len({task.fingerprint(), services.fingerprint(), replace(task, gpus="1").fingerprint()}) == 3
     assert len({task.fingerprint(), replace(task, workdir="/w").fingerprint(), task.fingerprint("more")}) == 3
 
 

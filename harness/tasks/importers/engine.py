@@ -31,7 +31,7 @@ def load(source: Source) -> Iterator[Row]:
         raise source.fail("the engine has no images that have a name")
     for tag in tags:
         # They are here: nobody need have published them.
-        yield Row({"image": tag, "id": tag, "pull": "never", "repo_path": None}, source.text)
+        yield Row({"image": tag, "id": tag, "pull": "never"}, source.text, fallback={"repo_path": None})
 
 
 IMPORTER = Importer("engine", "engine://, the local engine's images", recognises, load)

@@ -66,7 +66,8 @@ class Build:
 class Row:
     """A task: its fields as in a manifest, where they come from, and how its image is built if it brings none.
 
-    `service_builds`: how the images of its services are built, by the services' names.
+    `service_builds`: how the images of its services are built, by the services' names. `fallback`: fields that hold
+    where the user's defaults say nothing.
     """
 
     fields: Mapping[str, Any]
@@ -74,6 +75,7 @@ class Row:
     line: int = 1
     build: Build | None = None
     service_builds: Mapping[str, Build] = field(default_factory=dict)
+    fallback: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,9 +32,8 @@ def load(source: Source) -> Iterator[Row]:
         ):
             for tag in tags:
                 found = True
-                yield Row(
-                    {"image": f"{host}/{repository}:{tag}", "id": f"{repository}:{tag}", "repo_path": None}, source.text
-                )
+                name = f"{repository}:{tag}"
+                yield Row({"image": f"{host}/{name}", "id": name}, source.text, fallback={"repo_path": None})
     if not found:
         raise source.fail("there are no images")
 
