@@ -21,7 +21,7 @@ from taskgate.harness.gate.tally import Tally
 from taskgate.harness.gate.verdict import Record
 from taskgate.reports.report import Report
 
-# Of runs over a part of the manifest, the document names so many.
+# The document names at most this many runs over a part of the manifest.
 PARTIAL_RUNS = 100
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from taskgate.harness.base.errors import SkipListError
 from taskgate.harness.base.names import CONFLICT
-from taskgate.harness.base.timestamps import utc_now
 from taskgate.harness.gate.verdict import Record
 
 
@@ -35,7 +34,8 @@ class Entry:
             image=record.image,
             digest=record.digest,
             fingerprint=record.fingerprint,
-            first=utc_now(),
+            # An entry that is there already keeps its own, earlier one.
+            first=record.started,
             last=record.started,
             run=run,
         )

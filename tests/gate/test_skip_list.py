@@ -17,6 +17,7 @@ from taskgate.harness.base.errors import SkipListError
 from taskgate.harness.gate.skip_entry import Entry
 from taskgate.harness.gate.skip_list import open_skip_list
 from taskgate.harness.gate.skip_text import TextSkipList
+from taskgate.harness.gate.verdict import Record, Verdict
 
 FULL = Entry("a__b-1", "git_repo", "it's broken\nbadly", "i:1", "sha256:1", "f", "2026-01-01", "2026-01-02", "r")
 
@@ -266,3 +267,9 @@ def test_a_killed_writer_leaves_a_whole_list(path: Path) -> None:
         assert set(open_skip_list(str(path)).read()) in ({"by-hand"}, whole)
     open_skip_list(str(path)).update([FULL], [])
     assert FULL.task_id in open_skip_list(str(path)).read()
+
+
+def test_an_entry_is_not_first_seen_after_it_was_last_seen() -> None:
+    record = Record("x", "i:1", "sha256:0", "linux/amd64", Verdict.BROKEN, check="tmp", started="2026-01-02T00:00:00")
+    entry = Entry.of(record, "run")
+    assert (entry.first, entry.last) == ("2026-01-02T00:00:00", "2026-01-02T00:00:00")
