@@ -33,9 +33,9 @@ except Exception:
         if "." not in top and place(other).startswith(os.path.join(here, "")) and elsewhere(top):
             tell("shadow", top, place(other))
     raise
-if getattr(module, "__path__", None) is not None:
+if getattr(module, "__path__", None) is not None and not getattr(module, "__file__", None):
     if importlib.util.find_spec(name + ".__main__") is None:
-        tell("package" if getattr(module, "__file__", None) else "folder", *list(module.__path__)[:1])
+        tell("folder", *list(module.__path__)[:1])
 elif place(module).startswith(os.path.join(here, "")) and not safe and elsewhere(name.partition(".")[0]):
     tell("local", place(module))
 tell("done")
@@ -102,8 +102,6 @@ def _imports(sandbox: Sandbox, python: list[str], module: str, *, safe: bool, at
         yield f"importing {module} with {by} ends Python with status 0 before the import is done"
     elif "folder" in known:
         yield f"importing {module} with {by} finds only the folder {known['folder']}, which has no code to start"
-    elif "package" in known and not safe:
-        yield Warn(f"the package {module} has no __main__: `python -m {module}` can't start it")
     elif "local" in known:
         yield Warn(f"{module} is taken from the work directory ({known['local']}), which hides the installed one")
 

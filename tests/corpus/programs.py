@@ -93,7 +93,7 @@ CASES = [
          reason="only the folder"),
     Case("module-in-workdir", lines=run("mv /usr/lib/python3/dist-packages/agent.py ."), silent="agent_start"),
     Case("package-without-main", lines="RUN cd /usr/lib/python3/dist-packages && rm agent.py && mkdir agent && touch agent/__init__.py",
-         warns="agent_start"),
+         silent="agent_start"),
     Case("command-shim-gone", "broken", "required", "RUN ln -s /opt/cargo/bin/cargo /usr/local/bin/cargo",
          {"require": {"commands": ["cargo"]}}, reason="/opt/cargo/bin/cargo, which is missing"),
 ]  # fmt: skip
