@@ -90,14 +90,15 @@ class Results:
     def settle(self, task_id: str, fresh: Path) -> None:
         """A recorded attempt's folder becomes the task's result; the one that was there becomes one of its attempts.
 
-        An attempt that did not complete never takes the place of one that did: it becomes one of its attempts.
+        An attempt that did not complete never takes the place of one that did, nor does one that was started earlier:
+        it becomes one of its attempts.
         Raises OSError; both are there then, and the next start tries again.
         """
         target = self.folder(task_id)
         fresh.chmod(0o755)
         if not target.exists():
             fresh.rename(target)
-        elif _completed(target) and not _completed(fresh):
+        elif _completed(target) and (not _completed(fresh) or _started(fresh) < _started(target)):
             (target / ATTEMPTS).mkdir(exist_ok=True)
             fresh.rename(_next(target / ATTEMPTS))
         else:
@@ -180,6 +181,10 @@ def _completed(folder: Path) -> bool:
     except OSError:
         # What can't be read now may be whole.
         return True
+
+
+def _started(folder: Path) -> str:
+    return str((_record(folder) or {}).get("started"))
 
 
 def _record(folder: Path, task_id: str | None = None) -> dict[str, Any] | None:

@@ -33,8 +33,9 @@ class TaskImages:
     ) -> None:
         self._connect, self._make_budget, self._stopping = connect, budget, stopping
         self._lock = threading.Lock()
-        # How many tasks at work need an image; what was pulled for a task that has not begun.
+        # How many tasks at work need an image, and have it; what was pulled for a task that has not begun.
         self._needed: Counter[str] = Counter()
+        self._held: Counter[str] = Counter()
         self._ahead: set[str] = set()
         self._pulling = threading.Semaphore(1)
         self._budget: DiskBudget | None = None
@@ -60,11 +61,14 @@ class TaskImages:
         )
         with contextlib.suppress(ImageNotFound, PlatformUnavailable):
             retrying(self._fetch, engine, request, budget, True)
+            with self._lock:
+                self._held[request.image] += 1
 
     def release(self, request: ImageRequest) -> None:
         """A task that needed the image has ended."""
         with self._lock:
             self._needed[request.image] -= 1
+            self._held[request.image] = max(0, self._held[request.image] - 1)
             still = self._needed[request.image] > 0 or request.image in self._ahead
         if self._budget:
             with contextlib.suppress(InfraError):
@@ -129,6 +133,6 @@ class TaskImages:
                 engine.image(request)
 
     def _alone(self, image: str) -> bool:
-        """Does no other task at work hold an image, which it would give back?"""
+        """Does no other task at work hold an image, which it would give back? One that waits itself never will."""
         with self._lock:
-            return not any(count > 0 for other, count in self._needed.items() if other != image)
+            return not any(count > 0 for other, count in self._held.items() if other != image)

@@ -60,6 +60,14 @@ def test_what_did_not_complete_never_replaces_what_did(results: Results, state: 
     assert _word(results) == "fourth" and _kept(results) == {"1": "second", "2": "third", "3": "first"}
 
 
+def test_files_that_were_fetched_late_replace_nothing_newer(results: Results) -> None:
+    """The engine that had them was away, and the task was done on another one meanwhile."""
+    with results.held():
+        _settle(results, TaskState.DONE, "newer", "2026-01-02")
+        _settle(results, TaskState.DONE, "older", "2026-01-01")
+    assert _word(results) == "newer" and _kept(results) == {"1": "older"}
+
+
 def test_what_failed_is_replaced_and_kept(results: Results) -> None:
     with results.held():
         _settle(results, TaskState.FAILED, "first")
