@@ -313,9 +313,9 @@ class Client:
         # It goes into a header.
         if not isinstance(token, str) or not (token.isascii() and token.isprintable()):
             denied = f"; {login_hint(self.registry)}" if answer.status_code in (400, 401, 403) else ""
-            raise RegistryError(
-                f"{self.registry}: no token could be had: {answer.status_code} from {realm.netloc}{denied}",
-                transient=not denied,
+            kind_of_error = RegistryRefused if denied else RegistryError
+            raise kind_of_error(
+                f"{self.registry}: no token could be had: {answer.status_code} from {realm.netloc}{denied}"
             )
         lasts = told.get("expires_in")
         with self._lock:

@@ -52,9 +52,7 @@ def _repositories(client: Client, namespace: str) -> list[str]:
 
 def _has_no_catalogue(error: RegistryError | ImageNotFound) -> bool:
     """Is it sure that there is none for us, rather than that the registry fails for now?"""
-    if isinstance(error, ImageNotFound | RegistryRefused):
-        return True
-    return not error.transient
+    return isinstance(error, ImageNotFound | RegistryRefused)
 
 
 def _tags(client: Client, repository: str) -> list[str]:
