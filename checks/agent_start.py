@@ -21,6 +21,10 @@ import importlib, importlib.machinery, importlib.util
 here = os.getcwd()
 def place(module):
     return os.path.abspath(getattr(module, "__file__", None) or "")
+def is_here(module):
+    # In the work directory itself.
+    file = place(module)
+    return os.path.dirname(os.path.dirname(file) if hasattr(module, "__path__") else file) == here if file else False
 def elsewhere(top):
     path = [folder for folder in sys.path if folder not in ("", here)]
     return top in getattr(sys, "stdlib_module_names", ()) or importlib.machinery.PathFinder.find_spec(top, path)
@@ -30,13 +34,13 @@ try:
         getattr(module, attribute)
 except Exception:
     for top, other in list(sys.modules.items()):
-        if "." not in top and place(other).startswith(os.path.join(here, "")) and elsewhere(top):
+        if "." not in top and is_here(other) and elsewhere(top):
             tell("shadow", top, place(other))
     raise
 if getattr(module, "__path__", None) is not None and not getattr(module, "__file__", None):
     if importlib.util.find_spec(name + ".__main__") is None:
         tell("folder", *list(module.__path__)[:1])
-elif place(module).startswith(os.path.join(here, "")) and not safe and elsewhere(name.partition(".")[0]):
+elif not safe and is_here(sys.modules[name.partition(".")[0]]) and elsewhere(name.partition(".")[0]):
     tell("local", place(module))
 tell("done")
 """
