@@ -20,7 +20,8 @@ tell("python", sys.executable, "%d.%d.%d" % sys.version_info[:3])
 import importlib, importlib.machinery, importlib.util
 here = os.getcwd()
 def place(module):
-    return os.path.abspath(getattr(module, "__file__", None) or "")
+    file = getattr(module, "__file__", None)
+    return os.path.abspath(file) if file else ""
 def is_here(module):
     # In the work directory itself.
     file = place(module)
