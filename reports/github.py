@@ -9,7 +9,7 @@ from pathlib import Path
 from taskgate.harness.base import escape, files
 from taskgate.harness.base.lists import and_more, shortened
 from taskgate.harness.gate.tally import Tally
-from taskgate.harness.gate.verdict import Verdict
+from taskgate.reports import wording
 from taskgate.reports.report import Report
 
 ROWS, IDS = 100, 10
@@ -41,14 +41,13 @@ def append(text: Callable[[], str]) -> None:
 
 def markdown(tally: Tally) -> str:
     """The tally as GitHub's Markdown; at most a few hundred kilobytes."""
-    counts = tally.counts
+    counts = wording.counts(tally)
     lines = ["## taskgate", "", "| " + " | ".join(counts) + " | not judged |", "|" + " ---: |" * (len(counts) + 1)]
     cells = [str(number) for number in counts.values()]
     lines += ["| " + " | ".join([*cells, str(len(tally.scope - set(tally.records)))]) + " |", ""]
-    for verdict in (Verdict.BROKEN, Verdict.INFRA, Verdict.INCOMPATIBLE):
-        groups = tally.grouped(verdict)
-        if not groups:
-            continue
+    found = wording.groups(tally)
+    for verdict in dict.fromkeys(verdict for verdict, _ in found):
+        groups = [group for name, group in found if name == verdict]
         lines += [f"### {verdict}", "", "| images | check | reason | tasks |", "| ---: | --- | --- | --- |"]
         for check, reason, ids in groups[:ROWS]:
             named = shortened(ids, IDS, lambda task_id: escape.markdown(task_id, 80))

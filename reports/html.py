@@ -13,7 +13,9 @@ import pytest
 
 from taskgate.harness.base import escape
 from taskgate.harness.gate.verdict import Outcome, Record, Verdict
-from taskgate.reports import chart
+from taskgate.harness.proof import matrix
+from taskgate.harness.proof.proof_record import is_proof
+from taskgate.reports import chart, wording
 from taskgate.reports.report import Report, RunContext
 from taskgate.reports.templating import asset, render, trusted
 
@@ -35,7 +37,7 @@ class HtmlReport(Report):
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_summary(self, prefix: list[str], summary: list[str], postfix: list[str]) -> None:
         tally = self._run.tally
-        tiles = [*tally.counts.items(), ("not judged", len(tally.scope - set(tally.records)))]
+        tiles = [*wording.counts(tally).items(), ("not judged", len(tally.scope - set(tally.records)))]
         prefix.append(
             render(
                 "tiles.html",
@@ -62,11 +64,7 @@ class HtmlReport(Report):
 
     def _groups(self) -> list[tuple[str, str, str, list[str]]]:
         """(verdict, check, reason, ids) of all that is not healthy; within a verdict the most frequent first."""
-        return [
-            (str(verdict), *group)
-            for verdict in (Verdict.BROKEN, Verdict.INFRA, Verdict.INCOMPATIBLE)
-            for group in self._run.tally.grouped(verdict)
-        ]
+        return [(verdict, *group) for verdict, group in wording.groups(self._run.tally)]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_header(self, cells: list[str]) -> None:
@@ -88,7 +86,7 @@ class HtmlReport(Report):
             del cells[:]
             return
         # pytest-html takes the two cells as one as well as apart.
-        cells[1:2] = [render("cells.html", record=record)]
+        cells[1:2] = [render("cells.html", record=record, verdict=wording.name(record))]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_html(self, report: pytest.TestReport, data: list[str]) -> None:
@@ -127,5 +125,6 @@ class HtmlReport(Report):
             "details.html",
             record=record,
             warnings=[finding for finding in record.findings if finding.outcome is Outcome.WARN],
+            matrix=matrix.parse(record.evidence.output) if record.evidence and is_proof(record) else None,
             command=self._run.reproduce(record),
         )

@@ -17,6 +17,7 @@ from taskgate.harness.base import escape
 from taskgate.harness.base.lists import shortened
 from taskgate.harness.gate.tally import Tally
 from taskgate.harness.gate.verdict import Record
+from taskgate.reports import wording
 from taskgate.reports.report import Report, RunContext
 
 EVERY_SECONDS = 0.1
@@ -136,7 +137,7 @@ def describe(tally: Tally, seconds: float) -> str:
     # Cached verdicts arrive in an instant and say nothing about the pace.
     judged = sum(not record.cached for record in tally.records.values())
     left = seconds / judged * (total - done) if judged else 0.0
-    counts = "  ".join(f"{verdict} {number}" for verdict, number in tally.counts.items() if number)
+    counts = "  ".join(f"{verdict} {number}" for verdict, number in wording.counts(tally).items() if number)
     return f"[{done}/{total}]  {counts}  ETA {_clock(left)}"
 
 

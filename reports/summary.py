@@ -9,6 +9,8 @@ from taskgate.harness.base.lists import and_more, shortened
 from taskgate.harness.base.redaction import redacted
 from taskgate.harness.gate.tally import Group, Tally
 from taskgate.harness.gate.verdict import Verdict
+from taskgate.harness.proof.decision import ProofVerdict
+from taskgate.reports import wording
 from taskgate.reports.report import Report, RunContext
 
 GROUPS, IDS = 20, 5
@@ -30,7 +32,8 @@ class Summary(Report):
         # Where pytest shows each failure, the hints are there.
         hints = self._run.config.option.tbstyle == "no"
         _verdicts(terminalreporter, self._run.tally, hints)
-        if agentless := len(self._run.agentless & self._run.tally.records.keys()):
+        agentless = 0 if wording.proving(self._run.tally) else len(self._run.agentless & self._run.tally.records.keys())
+        if agentless:
             terminalreporter.write_line(f"{agentless} without an agent in the manifest: agent_start was skipped")
         self._files(terminalreporter)
 
@@ -47,12 +50,13 @@ class Summary(Report):
 
 def headline(tally: Tally, checks: str | None = None) -> str:
     """`5 tasks on 3 images: 3 healthy, 2 broken`. `checks`: the only ones that ran, as --checks named them."""
-    counts = dict(tally.counts)
+    counts = dict(wording.counts(tally))
+    sound = next(iter(counts))
     cached = sum(record.cached for record in tally.records.values())
     parts = []
     if checks is not None:
-        parts.append(f"{counts.pop('healthy')} passed {escape.line(checks)} (not judged otherwise)")
-    parts += [f"{number} {verdict}" for verdict, number in counts.items() if number or verdict == "healthy"]
+        parts.append(f"{counts.pop(sound)} passed {escape.line(checks)} (not judged otherwise)")
+    parts += [f"{number} {verdict}" for verdict, number in counts.items() if number or verdict == sound]
     if not_judged := len(tally.scope - set(tally.records)):
         parts.append(f"{not_judged} not judged")
     text = f"{_subject(tally)}: {', '.join(parts)}"
@@ -68,6 +72,9 @@ def _subject(tally: Tally) -> str:
 
 
 def _verdicts(terminal: pytest.TerminalReporter, tally: Tally, hints: bool) -> None:
+    if wording.proving(tally):
+        _proofs(terminal, tally, hints)
+        return
     shown = {
         Verdict.BROKEN: ("broken", {"red": True}),
         Verdict.INFRA: ("infra (nothing is known of these images)", {"purple": True}),
@@ -76,6 +83,15 @@ def _verdicts(terminal: pytest.TerminalReporter, tally: Tally, hints: bool) -> N
     for verdict, (title, colour) in shown.items():
         _groups(terminal, title, tally.grouped(verdict), tally if hints else None, **colour)
     _groups(terminal, "warnings", tally.warnings(), None, yellow=True)
+
+
+def _proofs(terminal: pytest.TerminalReporter, tally: Tally, hints: bool) -> None:
+    found = wording.groups(tally)
+    for verdict in dict.fromkeys(verdict for verdict, _ in found):
+        unknown = verdict == ProofVerdict.INCONCLUSIVE
+        title = f"{verdict} (nothing is known of these tasks)" if unknown else verdict
+        groups = [group for name, group in found if name == verdict]
+        _groups(terminal, title, groups, tally if hints else None, red=not unknown)
 
 
 def _groups(

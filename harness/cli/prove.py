@@ -17,7 +17,7 @@ from taskgate.harness.proof.run_store import runs_by_task
 FACTOR = 3
 LEAST_MEMORY = 512
 MIB = 1 << 20
-FORWARDED = ("out", "skip_list", "max_broken", "shard", "format", "cluster", "html", "junitxml")
+FORWARDED = ("out", "skip_list", "max_broken", "shard", "format", "html", "junitxml")
 REPEATED = ("docker_host", "only")
 FLAGS = ("offline", "skip_flaky", "recheck")
 
@@ -48,7 +48,6 @@ def add(commands: Any) -> None:
     parser.add_argument("--max-broken", metavar="N|P%", help="maximum number or share of tasks that are not solvable")
     parser.add_argument("--shard", metavar="I/N", help="prove only the I-th of N parts")
     parser.add_argument("--format", metavar="NAME", help="the task set's format (default: detected)")
-    parser.add_argument("--cluster", metavar="ADDRESS", help="prove on the nodes of a dask cluster")
     parser.add_argument("--docker-host", metavar="URL", action="append", default=[], help="the engine (repeatable)")
     parser.add_argument("--html", metavar="FILE", help="write an HTML report")
     parser.add_argument("--junitxml", metavar="FILE", help="write a JUnit report")

@@ -99,6 +99,8 @@ class Controller:
         source = [f"--images={redacted(self._config.option.images)}"]
         if self._config.option.format:
             source.append(f"--format={self._config.option.format}")
+        if self.settings.prove:
+            source.append(f"--prove={self.settings.prove}")
         return shlex.join(["pytest", *source, "--recheck", case])
 
     @pytest.hookimpl(tryfirst=True)

@@ -64,21 +64,25 @@ class ExitStatus:
         if lacking := missing - allowed:
             return Exit(NO_VERDICT, f"{_tasks(len(lacking))} without a verdict ({self._kinds(lacking)})")
         broken, judged = counts["broken"], counts["broken"] + counts["healthy"]
+        sound, unsound = ("solvable", "not solvable") if self.settings.prove else ("healthy", "broken")
         left_out = f", {len(allowed)} incompatible and allowed" if allowed else ""
         if not self.settings.accepts(broken, judged):
             limit = f", {self.settings.max_broken_text} allowed" if self.settings.max_broken_text != "0" else ""
-            return Exit(int(pytest.ExitCode.TESTS_FAILED), f"{broken} broken{limit}{left_out}")
+            return Exit(int(pytest.ExitCode.TESTS_FAILED), f"{broken} {unsound}{limit}{left_out}")
         if self.other_failed:
             return Exit(int(pytest.ExitCode.TESTS_FAILED), "a test other than the gate's failed")
         if broken:
-            return Exit(0, f"{broken} broken, {self.settings.max_broken_text} allowed{left_out}")
-        return Exit(0, f"{_tasks(counts['healthy'])} healthy{left_out}")
+            return Exit(0, f"{broken} {unsound}, {self.settings.max_broken_text} allowed{left_out}")
+        return Exit(0, f"{_tasks(counts['healthy'])} {sound}{left_out}")
 
     def _kinds(self, missing: set[str]) -> str:
         """How many of them are infra and so on."""
         parts = [
-            (sum(record.task_id in missing for record in self.tally.of([verdict])), str(verdict))
-            for verdict in (Verdict.INFRA, Verdict.INCOMPATIBLE)
+            (sum(record.task_id in missing for record in self.tally.of([verdict])), name)
+            for verdict, name in (
+                (Verdict.INFRA, "inconclusive" if self.settings.prove else "infra"),
+                (Verdict.INCOMPATIBLE, "incompatible"),
+            )
         ]
         parts.append((len(missing) - sum(number for number, _ in parts), "not judged"))
         return ", ".join(f"{number} {kind}" for number, kind in parts if number)

@@ -67,7 +67,7 @@ def proof_judge(pytestconfig: pytest.Config) -> Iterator[ProofJudge]:
     created = ProofJudge(
         lambda: first_engine(urls),
         settings.out,
-        ProofSettings(settings.prove or 1, offline=settings.offline),
+        ProofSettings(settings.prove or 1, offline=settings.offline, recheck=settings.recheck),
         session=pytestconfig.stash[SESSION],
     )
     yield created

@@ -175,6 +175,8 @@ def parse(config: pytest.Config, given: list[Task] | None = None) -> Settings:
     if option.checks is not None:
         checks = _chosen(checks, option.checks)
         _insist(tasks, checks, str(option.images))
+    if option.prove and option.cluster:
+        raise UsageError("can't be used with --prove: solutions, tests and runs are on this host", field="--cluster")
     skip_list = option.skip_list if "://" in option.skip_list else str(base / option.skip_list)
     return Settings(
         tasks=tasks,

@@ -6,6 +6,7 @@ import pytest
 
 from taskgate.harness.base import escape
 from taskgate.harness.gate.verdict import Record, Verdict
+from taskgate.harness.proof.proof_record import is_proof
 
 REASON_CHARACTERS = 2000
 
@@ -36,8 +37,10 @@ def as_error(report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
 
 def describe(record: Record) -> str:
     """A record in a few lines of text: reason, how to fix it, and the evidence."""
+    # A proof's check is its verdict.
+    verdict = "" if is_proof(record) else f"{record.verdict}: "
     check = f"{escape.line(record.check)}: " if record.check else ""
-    lines = [f"{record.verdict}: {check}{escape.line(record.reason or '', REASON_CHARACTERS)}"]
+    lines = [f"{verdict}{check}{escape.line(record.reason or '', REASON_CHARACTERS)}"]
     if record.hint:
         lines.append(f"fix: {escape.line(record.hint, REASON_CHARACTERS)}")
     if record.evidence:

@@ -37,7 +37,7 @@ def of(task: Task, plan: Plan) -> str:
 
 def _step(step: Step) -> list[object]:
     if isinstance(step, Command):
-        return [step.argv, step.seconds, step.workdir, dict(step.environment)]
+        return [step.argv, step.seconds, step.workdir, step.user, dict(step.environment)]
     assert isinstance(step, Put)
     return [step.path, step.mode, _digest(step.content)]
 

@@ -10,6 +10,8 @@ MAX_BYTES = 64 << 20
 MAX_TESTS = 200_000
 # Entities could expand to gigabytes, and no test runner writes any.
 DECLARATION = re.compile(rb"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
+# Encodings of two bytes a character hide declarations from the search above.
+NUL = b"\0"
 BAD = {"failure": "failed", "error": "error", "skipped": "skipped"}
 
 
@@ -24,6 +26,8 @@ def outcomes(data: bytes) -> dict[str, str]:
     """
     if len(data) > MAX_BYTES:
         raise JUnitError(f"the JUnit file is larger than {MAX_BYTES >> 20} MiB")
+    if NUL in data:
+        raise JUnitError("the JUnit file holds null bytes: write it in UTF-8")
     if DECLARATION.search(data):
         raise JUnitError("the JUnit file declares a document type or an entity")
     found: dict[str, str] = {}

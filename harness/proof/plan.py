@@ -31,6 +31,7 @@ class Command:
     seconds: float
     required: bool = False
     workdir: str | None = None
+    user: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from taskgate.harness.base.lists import and_more
 from taskgate.harness.gate.judge import new_record
 from taskgate.harness.gate.verdict import Evidence, Finding, Outcome, Record, Verdict, finding
+from taskgate.harness.proof import matrix
 from taskgate.harness.proof.decision import Decision, ProofVerdict, flaky_tests
 from taskgate.harness.proof.run import Control, Run, RunStatus
 from taskgate.harness.tasks.task import Task
@@ -27,7 +29,8 @@ HINTS = {
     ProofVerdict.INCONCLUSIVE: "Nothing is known of the task. Fix what is named above and run again.",
 }
 OUTCOMES = {RunStatus.PASSED: Outcome.PASS, RunStatus.FAILED: Outcome.FAIL, RunStatus.INCOMPLETE: Outcome.SKIP}
-MAX_TESTS = 100
+# The name of a run's finding.
+RUN = re.compile(rf"(?:{'|'.join(Control)})-\d+")
 
 
 def record_of(
@@ -40,7 +43,7 @@ def record_of(
     if decision.verdict is not ProofVerdict.SOLVABLE:
         record.check, record.reason = str(decision.verdict), _reason(decision, runs)
         record.hint = HINTS[decision.verdict]
-        record.evidence = _evidence(runs)
+        record.evidence = _evidence(runs, decision.verdict)
     return record
 
 
@@ -64,21 +67,24 @@ def _reason(decision: Decision, runs: Sequence[Run]) -> str:
     return "; ".join(filter(None, (decision.reason, *shown, more)))[:2000]
 
 
-def _evidence(runs: Sequence[Run]) -> Evidence | None:
-    """The tests that differ from what was to be shown, a row a test and a column a run."""
+def _evidence(runs: Sequence[Run], verdict: ProofVerdict) -> Evidence | None:
     if not runs:
         return None
-    names = sorted(
-        {name for run in runs for name, seen in run.tests.items() if (seen == "passed") != run.control.solves}
-    )
-    letters = {"passed": "P", "failed": "F", "error": "E", "skipped": "S"}
-    rows = [
-        f"{' '.join(letters.get(run.tests.get(name, ''), '-') for run in runs)}  {name}" for name in names[:MAX_TESTS]
-    ]
-    heads = [f"run {place + 1}: {run.control} {run.status}, {run.seconds:.1f} s" for place, run in enumerate(runs)]
     status = next((run.exit_status for run in runs if run.exit_status is not None), None)
-    text = "\n".join([*heads, "", *rows])
-    return Evidence(runs[-1].command[:4000], status if status is not None else "incomplete", text[:16000])
+    output = matrix.text(runs, trivial=verdict is ProofVerdict.TRIVIAL)
+    return Evidence(runs[-1].command[:4000], status if status is not None else "incomplete", output)
+
+
+def is_proof(record: Record) -> bool:
+    """Is this the record of a proof, not of the gate?"""
+    if not all(RUN.fullmatch(finding.check) for finding in record.findings):
+        return False
+    return bool(record.findings) if record.check is None else record.check in VERDICTS
+
+
+def proof_verdict(record: Record) -> ProofVerdict:
+    """The verdict of a proof's record."""
+    return ProofVerdict(record.check) if record.check else ProofVerdict.SOLVABLE
 
 
 def gold_cost(runs: Sequence[Run]) -> tuple[float, int | None]:

@@ -18,17 +18,19 @@ def runs_by_task(out: Path) -> dict[str, list[Run]]:
     newest: dict[str, tuple[Key, list[Run]]] = {}
     for key, run in _read(out):
         task_id = key[0]
-        if task_id not in newest or newest[task_id][0] != key:
+        if run is None or task_id not in newest or newest[task_id][0] != key:
             newest[task_id] = (key, [])
-        if run.completed:
+        if run and run.completed:
             newest[task_id][1].append(run)
     return {task_id: runs for task_id, (_, runs) in newest.items()}
 
 
-def _read(out: Path) -> Iterator[tuple[Key, Run]]:
+def _read(out: Path) -> Iterator[tuple[Key, Run | None]]:
+    """The lines' runs; None where the earlier ones no longer count."""
     for line in read_lines(out / RUNS):
         try:
-            yield (str(line["task_id"]), str(line["digest"]), str(line["fingerprint"])), Run.from_dict(line["run"])
+            key = (str(line["task_id"]), str(line["digest"]), str(line["fingerprint"]))
+            yield key, Run.from_dict(line["run"]) if line["run"] is not None else None
         except (KeyError, TypeError, ValueError):
             # A damaged line costs its run alone.
             continue
@@ -42,7 +44,10 @@ class RunStore:
         self._lines, self._lock = Lines(out / RUNS), threading.Lock()
         self._known: dict[Key, list[Run]] = {}
         for key, run in _read(out):
-            self._known.setdefault(key, []).append(run)
+            if run is None:
+                self._known.pop(key, None)
+            else:
+                self._known.setdefault(key, []).append(run)
 
     def runs(self, key: Key) -> list[Run]:
         """The completed runs of earlier and of this process, in order. What is incomplete is tried again."""
@@ -51,7 +56,22 @@ class RunStore:
 
     def add(self, key: Key, run: Run) -> None:
         """Raises InfraError, NoSpace."""
-        task_id, digest, fingerprint = key
         with self._lock:
-            self._lines.append({"task_id": task_id, "digest": digest, "fingerprint": fingerprint, "run": run.as_dict()})
+            self._lines.append(_line(key, run))
             self._known.setdefault(key, []).append(run)
+
+    def forget(self, key: Key) -> None:
+        """Earlier runs no longer count, not even after this process is killed. Raises InfraError, NoSpace."""
+        with self._lock:
+            if self._known.pop(key, None):
+                self._lines.append(_line(key, None))
+
+
+def _line(key: Key, run: Run | None) -> dict[str, object]:
+    task_id, digest, fingerprint = key
+    return {
+        "task_id": task_id,
+        "digest": digest,
+        "fingerprint": fingerprint,
+        "run": run.as_dict() if run else None,
+    }

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import tarfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from taskgate.harness.base.errors import InfraError, Interrupted, StartFailed, TaskgateError, UsageError
+from taskgate.harness.base.errors import (
+    EngineUnavailable,
+    InfraError,
+    Interrupted,
+    StartFailed,
+    TaskgateError,
+    UsageError,
+)
 from taskgate.harness.engine.client import Engine, Image
 from taskgate.harness.proof.plan import Command, Outcome, Plan, Put, Step, Traces
 from taskgate.harness.proof.run import Control, Run, RunStatus
@@ -26,6 +34,8 @@ from taskgate.harness.tasks.task import Task
 MARGIN_SECONDS = 600.0
 REASON_CHARS = 2000
 SETUP_LOG, TESTS_LOG = "setup.log", "tests.log"
+# Of each run so many tests are kept, with names of so many characters: a container chooses both.
+MAX_TESTS, NAME_CHARS = 50_000, 500
 # The most memory that the container took, in bytes: version 2 of cgroups, then 1.
 PEAK = "cat /sys/fs/cgroup/memory.peak 2>/dev/null || cat /sys/fs/cgroup/memory/memory.max_usage_in_bytes"
 
@@ -48,7 +58,7 @@ class Trial:
     stopping: threading.Event
 
     def run(self, control: Control, number: int) -> Run:
-        """The run. Raises Interrupted; all else that goes wrong makes it incomplete."""
+        """The run. Raises Interrupted, EngineUnavailable; all else that goes wrong makes it incomplete."""
         begun = time.monotonic()
         run = Run(control, number, RunStatus.INCOMPLETE, command=" ".join(self.plan.test.argv), log=TESTS_LOG)
         try:
@@ -62,13 +72,16 @@ class Trial:
                 run,
                 status=outcome.status,
                 reason=outcome.reason,
-                tests=outcome.tests,
+                tests=_capped(outcome.tests),
                 exit_status=status,
                 peak_memory=peak,
             )
         except (TaskgateError, OSError) as error:
             if self.stopping.is_set() or isinstance(error, Interrupted):
                 raise Interrupted from error
+            if isinstance(error, EngineUnavailable):
+                # Another engine may go on with the proof.
+                raise
             run = replace(run, reason=str(error)[:REASON_CHARS])
         return replace(run, seconds=time.monotonic() - begun)
 
@@ -134,6 +147,7 @@ class Trial:
             container,
             command.argv,
             environment=command.environment,
+            user=command.user or "",
             workdir=command.workdir or self.task.start_dir(self.image.workdir),
             log=log,
         )
@@ -194,6 +208,10 @@ def fetch(engine: Engine, container: Container, path: str, limit: int) -> bytes 
             return file.read()
     except FileNotFoundError:
         return None
+
+
+def _capped(tests: Mapping[str, str]) -> dict[str, str]:
+    return {name[:NAME_CHARS]: outcome for name, outcome in itertools.islice(tests.items(), MAX_TESTS)}
 
 
 def _owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo | None:

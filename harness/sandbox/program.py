@@ -31,7 +31,7 @@ class OutputLog(Protocol):
 
 
 class Program:
-    """Started by an exec, as the container's user. Its environment is in no container's description."""
+    """Started by an exec. Its environment is in no container's description."""
 
     def __init__(
         self,
@@ -42,10 +42,11 @@ class Program:
         environment: Mapping[str, str],
         workdir: str,
         log: OutputLog,
+        user: str = "",
     ) -> None:
-        """Start it. Raises InfraError."""
+        """Start it; `user` empty: the container's own. Raises InfraError."""
         self._log = log
-        self._exec = engine.exec(container.id, argv, "the agent", environment=environment, workdir=workdir)
+        self._exec = engine.exec(container.id, argv, "the agent", environment=environment, user=user, workdir=workdir)
 
     @property
     def id(self) -> str:

@@ -51,3 +51,8 @@ def test_too_many_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_any_bytes(data: bytes) -> None:
     with contextlib.suppress(junit.JUnitError):
         junit.outcomes(data)
+
+
+def test_an_encoding_does_not_hide_a_declaration() -> None:
+    with pytest.raises(junit.JUnitError, match="UTF-8"):
+        junit.outcomes('<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "c">]><s/>'.encode("utf-16"))

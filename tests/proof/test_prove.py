@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -52,7 +53,11 @@ def test_every_verdict(gate: Gate, calc: str) -> None:
         trivial=command("true", "true"),
         hangs=command("true", "sleep 1000") | {"timeout": 2},
     )
-    run = gate(text, "--prove=2")
+    run = gate(text, "--prove=2", "--html=report.html", "--self-contained-html")
+    assert "1 solvable, 1 unsolvable, 1 trivial, 1 inconclusive" in run.output
+    assert not re.search("healthy|broken:|without an agent", run.output), run.output
+    page = (run.folder / "report.html").read_text()
+    assert "Tests by runs" in page and "tg-tile unsolvable" in page
     assert verdicts(run) == {
         "solvable": "solvable",
         "unsolvable": "unsolvable",
@@ -63,6 +68,20 @@ def test_every_verdict(gate: Gate, calc: str) -> None:
     assert "did not end within 2 s" in run.tasks["hangs"]["reason"]
     assert [finding["check"] for finding in run.tasks["solvable"]["findings"]] == ["gold-1", "nop-1", "gold-2", "nop-2"]
     assert (run.out / "solvable/gold-2/tests.log").exists()
+
+
+def test_a_recheck_ignores_earlier_runs(gate: Gate, calc: str) -> None:
+    text = manifest(calc, solvable=command(FIX, ADDS))
+    gate(text, "--prove=1")
+    assert gate(text, "--prove=1").tasks["solvable"]["cached"]
+    again = gate(text, "--prove=1", "--recheck")
+    assert verdicts(again) == {"solvable": "solvable"} and not again.tasks["solvable"]["cached"]
+    assert len(again.tasks["solvable"]["findings"]) == 2
+
+
+def test_a_cluster_is_refused(gate: Gate, calc: str) -> None:
+    run = gate(manifest(calc, solvable=command(FIX, ADDS)), "--prove=1", "--cluster=local:1")
+    assert run.status == 4 and "can't be used with --prove" in run.output
 
 
 def test_a_coin_is_flaky(gate: Gate, calc: str) -> None:
