@@ -109,7 +109,8 @@ def bases(client: Any, sound: str, tmp_path_factory: pytest.TempPathFactory) -> 
     musl_tool = _compiled(folder, PROGRAM, "musl-gcc")
     loader = next(Path("/lib").glob("ld-musl-*.so.1"))
     fatal = _compiled(folder, FATAL, "gcc", "-shared", "-fPIC")
-    broken = "RUN for f in /usr/bin/python3*; do echo broken >$f; done\nCOPY fatal.so /fatal.so\n"
+    # An image's own git would come first on the agent's PATH, and fail.
+    broken = "RUN for f in /usr/bin/python3*; do echo broken >$f; done; rm /usr/bin/git\nCOPY fatal.so /fatal.so\n"
     environment = "ENV LD_PRELOAD=/fatal.so PYTHONHOME=/nowhere PYTHONPATH=/nowhere LD_LIBRARY_PATH=/nowhere"
 
     def load(name: str, files: dict[str, bytes]) -> str:
