@@ -1,4 +1,4 @@
-"""What goes into an image build: the docker SDK's patterns and tars, for those who choose the files."""
+"""The docker SDK's tools for build contexts: ignore patterns and tars."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Whose fault is it? The one place that interprets the messages of engines and registries.
+"""Decides who is at fault: the only module that interprets messages of engines and registries.
 
-Only what is listed as the image's own fault is ever held against an image. Everything unknown is infra.
+Only what is listed here as an image's own fault is held against an image. Everything unknown is infra.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from taskgate.harness.base.errors import (
 from taskgate.harness.engine.image_name import login_hint, registry_of, split_tag, without_registry
 
 DENIED = "permission denied: this user may not use the engine (is it in the engine's group, such as `docker`?)"
-# An image may have written all of it. Patterns are tried at every place of a text: what they span has an end.
+# An image may have written the text. Patterns are tried at every position, so that what they span is limited.
 START_CHARS = 4000
 NO_SPACE = re.compile(r"no space left on device|disk quota exceeded|\bENOSPC\b", re.I)
 
-# Said by a registry that answered (Docker's words, containerd's, Podman's).
+# A registry's own answer, in the words of Docker, containerd and Podman.
 NOT_FOUND = re.compile(r"manifest unknown|name unknown|repository name not known to registry", re.I)
-# containerd's, of every 404: the registry's, or that of a gateway before one that is down.
+# containerd's, for any 404: the registry's, or a gateway's in front of one that is down.
 SOME_404 = re.compile(r"failed to resolve reference .{0,1000}: not found", re.I)
 TOO_MANY = re.compile(r"\b429\b|too ?many", re.I)
 DENIED_ACCESS = re.compile(
@@ -45,7 +45,7 @@ DENIED_ACCESS = re.compile(
     r"|forbidden|status.{0,80}\b40[13]\b",
     re.I,
 )
-# Answers that stay the same however often they are asked for.
+# Answers that another try would not change.
 PERMANENT = re.compile(
     r"\b400 bad request|status.{0,80}\b400\b|invalid reference|(?:name|tag)[_ ]invalid"
     r"|max depth exceeded"
@@ -58,7 +58,7 @@ PERMANENT = re.compile(
 )
 # Nobody listens at the registry's address, or it has none.
 UNREACHABLE = re.compile(r"connection refused|no such host|no route to host|network is unreachable", re.I)
-# Long enough for a registry that is being restarted, and no longer.
+# Long enough for a registry to be restarted.
 UNREACHABLE_SECONDS = 3.0
 NO_PLATFORM = re.compile(
     r"no matching manifest for|does not match the specified platform|cannot be used on this platform"
@@ -66,7 +66,7 @@ NO_PLATFORM = re.compile(
     re.I,
 )
 
-# Said last, by runc or crun, when the container's own command can't be executed; only our /bin/sh is ever run.
+# The last message of runc or crun if a container's command can't be executed; it is always our /bin/sh.
 START = (
     ("user", re.compile(r"unable to find (?:user|group)|no matching entries in (?:passwd|group) file", re.I)),
     (
@@ -88,8 +88,8 @@ START = (
 
 
 def of_pull(message: str, image: str) -> TaskgateError:
-    """What a failed pull of `image` means: ImageNotFound and PlatformUnavailable, else Unresolved, NoSpace or
-    RegistryError, which says whether another try makes sense."""
+    """The error that a failed pull of `image` means: ImageNotFound, PlatformUnavailable, Unresolved, NoSpace or
+    RegistryError, with whether another try makes sense."""
     words = _without_name(message, image)
     if NO_SPACE.search(words):
         return NoSpace(f"the engine's disk is full: {message}")
@@ -98,7 +98,7 @@ def of_pull(message: str, image: str) -> TaskgateError:
     reason = f"{image} could not be pulled: {message}"
     if TOO_MANY.search(words):
         return RegistryError(reason)
-    # An answer that asks for a login says nothing of what is behind it, even where it adds "does not exist".
+    # An answer that asks for a login does not tell whether the image exists, even if it adds "does not exist".
     if DENIED_ACCESS.search(words):
         return RegistryError(f"{reason}; {login_hint(registry_of(image))}", transient=False)
     if NOT_FOUND.search(words):
@@ -111,7 +111,7 @@ def of_pull(message: str, image: str) -> TaskgateError:
 
 
 def _without_name(message: str, image: str) -> str:
-    """A port such as 42429, or a repository named `denied`, says nothing about what happened."""
+    """A port such as 42429, or a repository named `denied`, must not be taken for the reason."""
     name = image.partition("@")[0]
     repository = split_tag(name)[0]
     path = without_registry(repository)
@@ -122,7 +122,7 @@ def _without_name(message: str, image: str) -> str:
 
 
 def of_start(message: str) -> TaskgateError:
-    """What it means that a created container could not be started; `message` may be all that its shell printed."""
+    """The error that a failed start of a created container means; `message` may be all that its shell printed."""
     message = message[-START_CHARS:]
     if NO_SPACE.search(message):
         return NoSpace(f"the engine's disk is full: {message}")
@@ -134,7 +134,7 @@ def of_start(message: str) -> TaskgateError:
 
 @contextmanager
 def translated(doing: str, *, keep: tuple[type[Exception], ...] | type[Exception] = ()) -> Iterator[None]:
-    """Turn the docker SDK's errors into ours, but for those in `keep`; `doing` says what failed."""
+    """Turn the docker SDK's errors into ours, except those in `keep`; `doing` says what failed."""
     try:
         yield
     except keep:
@@ -145,7 +145,7 @@ def translated(doing: str, *, keep: tuple[type[Exception], ...] | type[Exception
         raise kind(f"{doing}: {text}") from error
     except docker.errors.InvalidVersion as error:
         raise EngineTooOld(f"{doing}: the engine is too old: {error}") from error
-    except (requests.exceptions.Timeout, TimeoutError, urllib3.exceptions.ReadTimeoutError) as error:
+    except (requests.exceptions.ReadTimeout, TimeoutError, urllib3.exceptions.ReadTimeoutError) as error:
         raise EngineTimeout(f"{doing}: the engine did not answer in time") from error
     except (
         requests.exceptions.RequestException,
@@ -153,7 +153,9 @@ def translated(doing: str, *, keep: tuple[type[Exception], ...] | type[Exception
         urllib3.exceptions.HTTPError,
         OSError,
     ) as error:
-        # The SDK wraps a socket's time-out in a ConnectionError.
+        # The SDK wraps all of them in errors of its own.
+        if "connect timeout=" in str(error):
+            raise EngineUnavailable(f"{doing}: no engine answers: the connection timed out") from error
         if "timed out" in str(error).lower():
             raise EngineTimeout(f"{doing}: the engine did not answer in time") from error
         raise EngineUnavailable(f"{doing}: {_why(error)}") from error
@@ -170,7 +172,7 @@ def _why(error: BaseException) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """Why there is no connection, in the system's words: `connection refused`, not the names of Python classes."""
+    """Why there is no connection, in the system's words: `connection refused`, without names of Python classes."""
     cause = root_cause(error)
     if isinstance(cause, ssl.SSLError):
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -193,14 +195,14 @@ def root_cause(error: BaseException) -> BaseException:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the engine answered to a call that it refused: an HTTP status, where it has one, and a text."""
+    """The engine's answer to a call that it refused: an HTTP status, if it has one, and a text."""
 
     status: int | None
     text: str
 
 
 def answer_of(error: BaseException) -> Answer | None:
-    """The engine's answer that `translated` raised `error` for; None where there was none (a broken connection)."""
+    """The engine's answer that `translated` raised `error` for; None if there was none (a broken connection)."""
     cause = error.__cause__
     return Answer(cause.status_code, explanation(cause)) if isinstance(cause, docker.errors.APIError) else None
 

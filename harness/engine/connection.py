@@ -1,4 +1,4 @@
-"""A connection to one engine, and what the engine says of itself."""
+"""A connection to one engine, and the engine's own properties."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from taskgate.harness.engine.platforms import is_podman, platform
 from taskgate.harness.engine.sdk import SdkClient
 
 CALL_SECONDS = 60
-# How long to wait for an engine that has not been there so far. One that was there may come back.
-NEVER_SEEN_SECONDS = 1.5
+# An engine that has not answered lately is not waited for: its address is wrong, or it is not started. One that
+# answered a moment ago may be restarting.
+NEVER_SEEN_SECONDS = 0.0
 
 
 class Connection:
     """`url` None: the engine that is found (see `discovery`). `platform` is the engine's own, `linux/amd64`.
 
-    `api` is the docker SDK's low-level client, for modules of this folder alone.
+    `api` is the docker SDK's low-level client, for this folder only.
     """
 
     def __init__(self, url: str | None = None) -> None:
-        """Connect. Raises EngineUnavailable, EngineTimeout, UsageError for what is no address."""
+        """Connect. Raises EngineUnavailable, EngineTimeout, and UsageError for an invalid address."""
         try:
             host = find_engine(url)
             self.url = host.url
@@ -57,7 +58,7 @@ class Connection:
             return False
 
     def data_folder(self) -> Path | None:
-        """Where the engine keeps its images, if that folder can be seen from here. Raises InfraError."""
+        """The folder of the engine's images; None if it is not on this host. Raises InfraError."""
         with classification.translated("asking for the engine's disk"):
             folder = Path(str(self.api.info().get("DockerRootDir") or ""))
         return folder if self.url.startswith("unix:") and folder.is_dir() else None

@@ -21,9 +21,9 @@ REMOVALS = 5
 
 
 class Containers(Connection):
-    """The container API. Every method raises InfraError where the engine fails, hangs or is gone.
+    """The container API. Every method raises InfraError if the engine fails, hangs or is gone.
 
-    `doing` says what failed in the message of an error. A container is meant by its id.
+    `doing` is what error messages say failed. Containers are named by id.
     """
 
     def create_container(
@@ -42,11 +42,11 @@ class Containers(Connection):
         logged: bool = True,
         **host: Any,
     ) -> str:
-        """Create a container of `image` (a name or an id) that will run `argv`; its id.
+        """Create a container of `image` (a name or an id) that will run `argv`; returns its id.
 
-        The image's ENTRYPOINT and CMD play no part. `publish`: a port that gets one of the host's loopback interface.
-        `healthcheck` False: the image's is turned off. `logged` False: what the container prints goes to an attached
-        stream only, and takes nothing of the host's disk. `host`: the parameters of the SDK's `create_host_config`.
+        The image's ENTRYPOINT and CMD are not used. `publish`: a port to publish on the host's loopback interface.
+        `healthcheck` False: the image's is turned off. `logged` False: output goes to an attached stream only, not to
+        the host's disk. `host`: the parameters of the SDK's `create_host_config`.
         """
         with classification.translated(doing):
             config = self.api.create_host_config(
@@ -54,7 +54,7 @@ class Containers(Connection):
                 port_bindings={publish: ("127.0.0.1",)} if publish else None,
                 **host,
             )
-            created = self.api.create_container(
+            container = self.api.create_container(
                 image,
                 entrypoint=list(argv),
                 command=[],
@@ -67,7 +67,7 @@ class Containers(Connection):
                 labels=dict(labels),
                 host_config=config,
             )
-        return str(created["Id"])
+        return str(container["Id"])
 
     @contextmanager
     def temporary_container(
@@ -75,7 +75,7 @@ class Containers(Connection):
     ) -> Iterator[str]:
         """A created container that is removed at the end; `options` as for `create_container`.
 
-        `seconds`: after this time it counts as left over, should this process be killed.
+        `seconds`: after this time it counts as abandoned, should this process be killed.
         """
         labels = ownership.labels(ownership.new_session(), seconds)
         container = self.create_container(image, argv, labels=labels, **options)
@@ -85,7 +85,7 @@ class Containers(Connection):
             self.remove(container)
 
     def start_container(self, container: str, *, doing: str = "starting a container") -> None:
-        """Start it. What the engine answered to a refusal is in `classification.answer_of(error)`."""
+        """Start it. If the engine refuses, `classification.answer_of(error)` has its answer."""
         with classification.translated(doing):
             self.api.start(container)
 
@@ -103,7 +103,7 @@ class Containers(Connection):
     def run_to_end(
         self, container: str, *, seconds: float, doing: str = "running a container", last_lines: int | None = None
     ) -> tuple[int, str]:
-        """Start it and wait for its end: its exit status and what it printed. Raises EngineTimeout after `seconds`."""
+        """Start it and wait for its end; returns exit status and output. Raises EngineTimeout after `seconds`."""
         with classification.translated(doing):
             self.api.start(container)
             status = self.api.wait(container, timeout=seconds)["StatusCode"]
@@ -116,7 +116,7 @@ class Containers(Connection):
             return str(self.api.logs(container, tail=last_lines).decode("utf-8", "replace"))
 
     def published_port(self, container: str, inner: int) -> int | None:
-        """The host's port that `inner` is published on; None where the engine published none."""
+        """The host's port that `inner` is published on; None if the engine published none."""
         with classification.translated("asking for a published port"):
             bound = self.api.port(container, inner)
         return int(bound[0]["HostPort"]) if bound else None
@@ -128,7 +128,7 @@ class Containers(Connection):
         return {}
 
     def written_bytes(self, container: str, *, seconds: float | None = None) -> int:
-        """Bytes that it has written to its own file system. The engine walks all of it, for up to `seconds`."""
+        """Bytes that it has written to its own file system. The engine measures for up to `seconds`."""
         with classification.translated("asking for a container's size"):
             return int(sdk.inspect_with_size(self.api, container, seconds).get("SizeRw") or 0)
 
@@ -138,11 +138,11 @@ class Containers(Connection):
             return sdk.stats(self.api, container)
 
     def stat(self, container: str, path: str) -> dict[str, Any] | None:
-        """What is at a path of a container, running or not; None where nothing is. See `archive_api.stat`."""
+        """What is at a path of a container, running or not; None for nothing. See `archive_api.stat`."""
         return archive_api.stat(self.api, container, path)
 
     def is_special_file(self, container: str, path: str) -> bool:
-        """Is there a pipe, a socket or a device, links followed?"""
+        """Is it a pipe, a socket or a device, links followed?"""
         return archive_api.is_special_file(self.api, container, path)
 
     def read_tar(self, container: str, path: str) -> AbstractContextManager[tarfile.TarFile]:
@@ -158,13 +158,13 @@ class Containers(Connection):
         keep_folders: bool = False,
         doing: str | None = None,
     ) -> None:
-        """Unpack a tar into a folder that is there. `keep_folders`: no file may take the place of a folder, or the
-        other way round."""
+        """Unpack a tar into an existing folder. `keep_folders`: refuse to replace a folder by a file, or a file by a
+        folder."""
         with classification.translated(doing or f"writing to {folder} in a container"):
             sdk.put_archive(self.api, container, folder, data, keep_folders=keep_folders)
 
     def as_sdk_container(self, container: str) -> Any:
-        """What the container library's functions take: a docker SDK container, as far as they use one."""
+        """A docker SDK container as the container library's functions take it, as far as they use it."""
         return SimpleNamespace(id=container, client=SimpleNamespace(api=self.api))
 
     def containers(self, label: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -174,7 +174,7 @@ class Containers(Connection):
                 yield container["Id"], container.get("Labels") or {}
 
     def image_labels(self, container: str) -> dict[str, str]:
-        """The labels of a container's image, which the container has as well; none where either is gone."""
+        """The labels of a container's image, which the container has as well; none if either is gone."""
         with contextlib.suppress(InfraError), classification.translated("inspecting a container"):
             image = self.api.inspect_container(container)["Image"]
             about = self.api.inspect_image(image)
@@ -182,7 +182,7 @@ class Containers(Connection):
         return {}
 
     def remove(self, container_id: str) -> None:
-        """Remove a container and its anonymous volumes, running or not; one that is gone is fine."""
+        """Remove a container and its anonymous volumes, running or not. No error if it is gone."""
         for left in range(REMOVALS, -1, -1):
             try:
                 with classification.translated("removing a container"):

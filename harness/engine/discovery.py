@@ -1,4 +1,4 @@
-"""Where the engine is: named outright, by DOCKER_HOST, by the current docker context, or at a usual socket."""
+"""Finds the engine: from an option, DOCKER_HOST, the current docker context, or a usual socket."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ PING_SECONDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """An engine's URL, and how it is known by TLS."""
+    """An engine's URL and TLS settings."""
 
     url: str
     tls: TLSConfig | None = None
 
 
 def find_engine(explicit: str | None = None) -> Host:
-    """The engine to use. What was named outright is used as it is; usual sockets are tried in turn.
+    """The engine to use: `explicit` as it is, else the first source that names one; usual sockets are tried in turn.
 
-    Raises EngineUnavailable, whose text says what to do, where no socket answers, UsageError for what is no address.
+    Raises EngineUnavailable, with what to do, if no socket answers, and UsageError for an invalid address.
     """
     if explicit:
         _plausible(explicit, "--docker-host")
@@ -41,17 +41,17 @@ def find_engine(explicit: str | None = None) -> Host:
         return Host(url, _env_tls())
     if host := _context():
         return host
-    shut = ""
+    denied = ""
     for path in sockets():
         url = f"unix://{path}"
-        # A folder of somebody else's holds no engine for this user.
+        # Another user's folder holds no engine for this one.
         with contextlib.suppress(PermissionError):
             if path.exists() and _answers(url):
                 return Host(url)
             if path.exists() and not os.access(path, os.W_OK):
-                shut = f"{path}: {classification.DENIED}\n"
+                denied = f"{path}: {classification.DENIED}\n"
     raise EngineUnavailable(
-        f"{shut}"
+        f"{denied}"
         "no Docker or Podman engine answers at DOCKER_HOST, the docker context, or a usual socket.\n"
         "Start one (`systemctl start docker`, `podman system service -t 0 &`), or name it: --docker-host=URL"
     )
@@ -80,7 +80,7 @@ def _context() -> Host | None:
         name = os.environ.get("DOCKER_CONTEXT") or get_current_context_name()
         context = ContextAPI.get_context(name) if name and name != "default" else None
     except Exception as error:
-        # The SDK raises Exception itself for what is no JSON.
+        # The SDK raises plain Exception for invalid JSON.
         raise UsageError(f"the docker context can't be read: {error}", field="docker context") from error
     if name and name != "default" and context is None:
         raise UsageError(f"there is no docker context {name!r}", field="docker context")
@@ -91,12 +91,12 @@ def _context() -> Host | None:
 
 
 def _plausible(url: str, origin: str) -> None:
-    """Raises UsageError. What is wrong in another way is told when it is connected to."""
+    """Raises UsageError for an invalid URL; other mistakes show when it is connected to."""
     try:
         with contextlib.suppress(docker.errors.DockerException):
             docker.utils.parse_host(url)
     except ValueError as error:
-        raise UsageError(f"{url!r} is no engine's address: {error}", field=origin) from error
+        raise UsageError(f"{url!r} is not an engine's address: {error}", field=origin) from error
 
 
 def _env_tls() -> TLSConfig | None:

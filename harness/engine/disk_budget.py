@@ -1,4 +1,4 @@
-"""A disk smaller than the manifest: of the images that runs pulled themselves, the least useful are removed again."""
+"""A limit on the disk that pulled images take: the least useful of those that runs pulled are removed again."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from taskgate.harness.base.errors import InfraError, NoSpace
 from taskgate.harness.engine import ownership
 from taskgate.harness.engine.client import Engine
 
-# Docker's layer that holds nothing; an image's history gives it a size of 0, as it does to what is no layer.
+# Docker's empty layer. An image's history gives it a size of 0, as it does to entries without a layer.
 EMPTY = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 WAIT_SECONDS = 0.2
 
 
-# A process, and when it was started.
+# A process, and its start time.
 User = tuple[int, str]
 
 
@@ -34,7 +34,7 @@ def _lives(user: User) -> bool:
 
 @dataclass(slots=True)
 class Pulled:
-    """An image that a run pulled. `layers`: bytes by what they hold and lie upon. `users`: processes that need it."""
+    """An image that a run pulled. `layers`: bytes by chain of layer digests. `users`: processes that need it."""
 
     digest: str
     layers: dict[str, int]
@@ -47,10 +47,10 @@ class Pulled:
 
 
 class DiskBudget:
-    """What all the runs of this host have pulled into one engine may take `size` bytes together.
+    """Keeps what all runs of this host have pulled into one engine within `size` bytes.
 
-    `wanted`: how many tasks there are on each image. What is known stands in a file that all workers share, so that
-    what a killed run pulled is not forgotten. An image that was there before is never touched.
+    `wanted`: the number of tasks on each image. The ledger is a file that all workers share, so that what a killed run
+    pulled is not forgotten. An image that was there before is never removed.
     """
 
     def __init__(self, engine_url: str, size: int, wanted: Mapping[str, int], session: str) -> None:
@@ -60,13 +60,13 @@ class DiskBudget:
         self._me = (os.getpid(), ownership.started(os.getpid()) or "")
 
     def use(self, image: str) -> None:
-        """It is needed from now on; as long as this process lives or until `release` it stays, if it is there."""
+        """Keep the image, if it is there, until `release` or the end of this process."""
         with self._ledger() as ledger:
             if (known := ledger.images.get(image)) and self._me not in known.users:
                 known.users.append(self._me)
 
     def release(self, image: str, *, again: bool = False) -> None:
-        """The image is judged; this process needs it no more, unless `again`."""
+        """A task on the image is judged: this process no longer needs the image, unless `again`."""
         with self._ledger() as ledger:
             ledger.done[image] += 1
             if (known := ledger.images.get(image)) and not again:
@@ -75,7 +75,7 @@ class DiskBudget:
 
     @contextlib.contextmanager
     def pulling(self, engine: Engine, image: str) -> Iterator[None]:
-        """Around a pull that there was made room for; afterwards this process needs the image. Raises InfraError."""
+        """Around a pull after `make_room`; afterwards this process needs the image. Raises InfraError."""
         try:
             yield
             digest, layers = _layers(engine, image)
@@ -90,16 +90,16 @@ class DiskBudget:
                     ledger.coming.remove(self._me)
 
     def make_room(self, engine: Engine, *, wait: bool) -> bool:
-        """Remove until one more of the largest fits, and reserve it; what others need is waited for. False: there is
-        no room, and nobody would `wait`. Raises InfraError."""
+        """Remove images until another one of the largest size fits, and reserve the room. With `wait`, wait for images
+        that others need; without, return False if there is no room. Raises InfraError."""
         while True:
             with self._ledger() as ledger:
                 ledger.coming = [user for user in ledger.coming if _lives(user)]
                 while not (room := ledger.size + ledger.largest * (len(ledger.coming) + 1) <= self._size):
                     if not self._remove_one(engine, ledger):
                         break
-                users = [*ledger.coming, *(user for one in ledger.images.values() for user in one.users)]
-                # Where nobody else will ever make room, one image is more than the budget, and judged all the same.
+                users = [*ledger.coming, *(user for pulled in ledger.images.values() for user in pulled.users)]
+                # Nobody else will make room: the image is larger than the budget, and is judged all the same.
                 alone = not any(user != self._me and _lives(user) for user in users)
                 if room or (wait and alone):
                     ledger.coming.append(self._me)
@@ -109,18 +109,17 @@ class DiskBudget:
             time.sleep(WAIT_SECONDS)
 
     def remove_all(self, engine: Engine) -> None:
-        """The disk is full: whatever nobody needs goes."""
+        """The disk is full: remove all images that nobody needs."""
         with self._ledger() as ledger:
             while self._remove_one(engine, ledger):
                 pass
 
     def _remove_one(self, engine: Engine, ledger: _Ledger) -> bool:
-        """First what no task is left for, then what was not used for longest."""
-        idle = [image for image, one in ledger.images.items() if not one.busy]
+        """Remove an image that no task is left for, else the least recently used one. False: there is none."""
+        idle = [image for image, pulled in ledger.images.items() if not pulled.busy]
         idle.sort(key=lambda image: (self._wanted.get(image, 0) > ledger.done[image], ledger.images[image].used))
         for image in idle:
-            gone = _remove(engine, image, ledger.images[image].digest)
-            if gone:
+            if _remove(engine, image, ledger.images[image].digest):
                 del ledger.images[image]
                 return True
         return False
@@ -139,7 +138,7 @@ class DiskBudget:
 @dataclass(slots=True)
 class _Ledger:
     """`done`: how many tasks on an image this session has judged. `largest`: bytes of the largest image it pulled.
-    `coming`: who is pulling."""
+    `coming`: the processes that are pulling."""
 
     session: str
     images: dict[str, Pulled]
@@ -149,8 +148,8 @@ class _Ledger:
 
     @property
     def size(self) -> int:
-        """Bytes that the images take together: a layer that some share is there once."""
-        every = {chain: size for one in self.images.values() for chain, size in one.layers.items()}
+        """Bytes that the images take together; shared layers count once."""
+        every = {chain: size for pulled in self.images.values() for chain, size in pulled.layers.items()}
         return sum(every.values())
 
     @classmethod
@@ -158,33 +157,33 @@ class _Ledger:
         try:
             return cls._of(json.loads(path.read_bytes()), session)
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-            # What can't be read is no reason to remove anything.
+            # Without a ledger, no image is known to be a run's, and none is removed.
             return cls(session, {}, Counter(), 0, [])
 
     @classmethod
-    def _of(cls, told: dict[str, Any], session: str) -> _Ledger:
-        same = told.get("session") == session
+    def _of(cls, document: dict[str, Any], session: str) -> _Ledger:
+        same = document.get("session") == session
         images = {
-            image: Pulled(one["digest"], one["layers"], [tuple(user) for user in one["users"]], one["used"])
-            for image, one in told.get("images", {}).items()
+            image: Pulled(entry["digest"], entry["layers"], [tuple(user) for user in entry["users"]], entry["used"])
+            for image, entry in document.get("images", {}).items()
         }
-        done = Counter[str](told.get("done", {}) if same else {})
-        coming = [tuple(user) for user in told.get("coming", ())]
-        return cls(session, images, done, told.get("largest", 0) if same else 0, coming)
+        done = Counter[str](document.get("done", {}) if same else {})
+        coming = [tuple(user) for user in document.get("coming", ())]
+        return cls(session, images, done, document.get("largest", 0) if same else 0, coming)
 
     def text(self) -> bytes:
         images = {
-            image: {"digest": one.digest, "layers": one.layers, "users": one.users, "used": one.used}
-            for image, one in self.images.items()
+            image: {"digest": entry.digest, "layers": entry.layers, "users": entry.users, "used": entry.used}
+            for image, entry in self.images.items()
         }
-        told = {"session": self.session, "images": images, "done": self.done, "largest": self.largest}
-        return json.dumps({**told, "coming": self.coming}).encode()
+        document = {"session": self.session, "images": images, "done": self.done, "largest": self.largest}
+        return json.dumps({**document, "coming": self.coming}).encode()
 
 
 def _remove(engine: Engine, image: str, digest: str) -> bool:
-    """Remove an image that is still the one that was pulled; True where it is gone. Raises EngineUnavailable."""
-    found = engine.local(image)
-    if found is None or found.digest != digest:
+    """Remove an image if it is still the one that was pulled; True if it is gone. Raises EngineUnavailable."""
+    current = engine.local(image)
+    if current is None or current.digest != digest:
         return True
     try:
         # A container may be using it.
@@ -196,7 +195,7 @@ def _remove(engine: Engine, image: str, digest: str) -> bool:
 
 
 def _layers(engine: Engine, image: str) -> tuple[str, dict[str, int]]:
-    """An image's digest, and the bytes of each of its layers by the digests up to it. Raises InfraError."""
+    """An image's digest, and the bytes of its layers, each by the chain of digests up to it. Raises InfraError."""
     about = engine.inspect(image) or {}
     names = [str(name) for name in (about.get("RootFS") or {}).get("Layers") or () if name != EMPTY]
     sizes = [int(entry.get("Size") or 0) for entry in reversed(engine.history(image))]

@@ -19,9 +19,9 @@ POLL_SECONDS = 0.02
 def exit_status(
     inspect: Callable[[], Mapping[str, Any]], what: str = "a command", *, seconds: float = STATUS_SECONDS
 ) -> int:
-    """The exit status of an exec, which the engine may know only a moment after the stream's end.
+    """The exit status of an exec, which the engine may have only a moment after the stream's end.
 
-    `inspect` asks the engine: what `GET /exec/ID/json` answers. Raises EngineTimeout after `seconds`.
+    `inspect` returns what `GET /exec/ID/json` answers. Raises EngineTimeout after `seconds`.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -47,7 +47,7 @@ class Exec:
         self._api, self.id, self._what, self.stream = api, exec_id, what, stream
 
     def poll(self) -> int | None:
-        """Its exit status; None while it runs. Raises InfraError: EngineTimeout where the engine hangs."""
+        """Its exit status; None while it runs. Raises InfraError: EngineTimeout if the engine hangs."""
         return ended_with(self._inspect())
 
     def status(self) -> int:
@@ -55,7 +55,7 @@ class Exec:
         return exit_status(self._inspect, self._what)
 
     def close(self) -> None:
-        """Close the stream. The command goes on if it has not ended."""
+        """Close the stream. A command that has not ended continues."""
         with contextlib.suppress(OSError):
             self.stream.close()
 

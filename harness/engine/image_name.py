@@ -25,7 +25,7 @@ PATH_LENGTH, TAG_LENGTH = 255, 128
 
 @dataclass(frozen=True, slots=True)
 class ImageName:
-    """`registry` is a host, with a port where one is named; `tag` and `digest` are empty where there is none."""
+    """`registry` is a host, with its port if the name has one; `tag` and `digest` may be empty."""
 
     registry: str
     repository: str
@@ -34,12 +34,12 @@ class ImageName:
 
     @property
     def reference(self) -> str:
-        """The digest, else the tag, else `latest`: what is asked for."""
+        """The digest, else the tag, else `latest`."""
         return self.digest or self.tag or "latest"
 
     @classmethod
     def parse(cls, text: str) -> ImageName:
-        """Raises ValueError, with the reason, for what no registry can hold under any name."""
+        """Raises ValueError, with the reason, for an invalid name."""
         name, at, digest = text.partition("@")
         if at:
             _check_digest(digest)
@@ -56,13 +56,13 @@ class ImageName:
 
 
 def split_tag(name: str) -> tuple[str, str, str]:
-    """Repository, `:` and tag; both empty where there is none: the colon of a port begins no tag."""
+    """Repository, `:` and tag; the last two are empty if there is no tag. A port's colon does not start one."""
     repository, colon, tag = name.rpartition(":")
     return (name, "", "") if not colon or "/" in tag else (repository, colon, tag)
 
 
 def split(reference: str) -> tuple[str, str]:
-    """The repository with its registry, and the digest, else the tag, else `latest`; whatever the text holds."""
+    """The repository with its registry, and the digest, else the tag, else `latest`. Accepts any text."""
     name, _, digest = reference.partition("@")
     repository, _, tag = split_tag(name)
     return repository, digest or tag or "latest"
@@ -75,7 +75,7 @@ def without_registry(repository: str) -> str:
 
 
 def registry_of(reference: str) -> str:
-    """The registry's host, whatever else the text holds."""
+    """The registry's host. Accepts any text."""
     return _split_registry(split(reference)[0])[0]
 
 
@@ -86,7 +86,7 @@ def login_hint(registry: str) -> str:
 
 
 def is_valid(text: str) -> bool:
-    """May an engine or a registry hold an image of that name, or is it an image's id?"""
+    """Is it a valid image name or an image's id?"""
     try:
         ImageName.parse(text)
     except ValueError:
@@ -95,8 +95,8 @@ def is_valid(text: str) -> bool:
 
 
 def full_name(reference: str, *, localhost: bool = True) -> str:
-    """One spelling for one image: `docker.io/library/x:latest`, `library/x` and `x`; with `localhost` also
-    `localhost/x`, which is what Podman calls an `x` that was built there, and another image to Docker."""
+    """The same spelling for `docker.io/library/x:latest`, `library/x` and `x`. With `localhost` also for `localhost/x`,
+    which is Podman's name for an `x` that was built there; to Docker that is another image."""
     name = re.sub(r"^(?:docker\.io|localhost)/" if localhost else r"^docker\.io/", "", reference)
     name = name.removeprefix("library/")
     return name if "@" in name or split_tag(name)[1] else f"{name}:latest"

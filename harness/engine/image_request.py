@@ -1,4 +1,4 @@
-"""Which image is asked for: its name, the platform it is wanted for, and when it is pulled."""
+"""A request for an image: its name, its platform, and when to pull it."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ class ImageRequest(NamedTuple):
 
     @property
     def key(self) -> tuple[str, str]:
-        """Equal for requests that one pull serves."""
+        """Equal for requests that the same pull serves."""
         return self.image, self.platform

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
@@ -36,12 +37,11 @@ PULL_SILENCE_SECONDS = 300
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What the engine says of an image it has.
+    """An image on the engine.
 
-    `digest` is its content-addressed id, `sha256:…`; what that is a hash of, an engine's store decides. `aliases` are
-    digests that every engine has for the same image: those of its repositories, and `content:…`, a hash of its layers
-    and configuration. `workdir` is its WORKDIR, empty where it sets none; `entrypoint` is its
-    ENTRYPOINT and CMD in one argv.
+    `digest` is its content-addressed id, `sha256:…`; what it is a hash of depends on the engine's store. `aliases` are
+    digests that are the same on every engine: those of its repositories, and `content:…`, a hash of its layers and
+    configuration. `workdir` is its WORKDIR, empty if it sets none; `entrypoint` is its ENTRYPOINT and CMD in one argv.
     """
 
     digest: str
@@ -60,26 +60,27 @@ class Image:
 
 
 class Images(Connection):
-    """The image API. Every method raises InfraError where the engine fails, hangs or is gone."""
+    """The image API. Every method raises InfraError if the engine fails, hangs or is gone."""
 
     def __init__(self, url: str | None = None, *, pulls: int = 3, listing: bool = True) -> None:
-        """`pulls`: how many run at once on this host. `listing`: digests come out of one listing of all images, which
-        is as old as the first question."""
+        """`pulls`: how many run at once on this host. `listing`: take digests from a listing of all images, as of the
+        first call."""
         super().__init__(url)
         # Docker fetches a layer that two images share once, Podman twice.
         self.pulls = 1 if self.podman else pulls
         self._listing = listing
         self._digests: dict[str, str | None] | None = None
         self._registries: dict[str, Client] = {}
+        # When each registry that can't be reached was first tried.
+        self._unreachable: dict[str, float] = {}
 
     def digest(self, reference: str) -> str | None:
-        """The digest of a local image, from the listing if there is one; None where the engine has none of that
-        name."""
+        """The digest of a local image, from the listing if there is one; None if the engine has no such image."""
         name = full_name(reference, localhost=self.podman)
         if self._listing:
             if self._digests is None:
                 self._digests = self._listed()
-            # Two images may have that name on Podman: the engine knows which of them it would take.
+            # On Podman two images may have that name: the engine knows which one it takes.
             if name not in self._digests or self._digests[name]:
                 return self._digests.get(name)
         image = self.local(reference)
@@ -120,7 +121,7 @@ class Images(Connection):
             )
         try:
             with pull_slot(self.url, request.image, self.pulls):
-                # Another worker may have brought it while this one waited.
+                # Another worker may have pulled it while this one waited.
                 if request.pull != "always" and (image := self.local(request.image)):
                     return image
                 self._pull(request.image, request.platform)
@@ -131,7 +132,7 @@ class Images(Connection):
         raise InfraError(f"{request.image} was pulled, but the engine does not have it")
 
     def inspect(self, reference: str) -> dict[str, Any] | None:
-        """The engine's own description of a local image; None where it has none of that name."""
+        """The engine's own description of a local image; None if it has no such image."""
         if not image_name.is_valid(reference):
             return None
         try:
@@ -141,7 +142,7 @@ class Images(Connection):
             return None
 
     def local(self, reference: str) -> Image | None:
-        """A local image; None where the engine has none of that name."""
+        """A local image; None if the engine has no such image."""
         about = self.inspect(reference)
         if about is None:
             return None
@@ -160,7 +161,7 @@ class Images(Connection):
         )
 
     def history(self, reference: str) -> list[dict[str, Any]]:
-        """The history API's lines, newest first."""
+        """The entries of the history API, newest first."""
         with classification.translated(f"reading the history of {reference}"):
             return list(self.api.history(reference))
 
@@ -171,9 +172,9 @@ class Images(Connection):
             self.api.tag(reference, repository, tag)
 
     def remove_image(self, name: str, *, prune: bool = True) -> bool:
-        """Remove an image, or its name where it has others; False where it is in use or was not there.
+        """Remove an image, or only this name if it has others; False if it is in use or was not there.
 
-        `prune` False: parents without a name stay.
+        `prune` False: keep unnamed parents.
         """
         try:
             with classification.translated(f"removing {name}"):
@@ -185,7 +186,7 @@ class Images(Connection):
         return True
 
     def load_image(self, tar: bytes | Iterable[bytes], name: str, *, seconds: float) -> None:
-        """Load a tar as `docker save` writes it. Raises ImageRefused where the engine will not have it, NoSpace."""
+        """Load a tar as `docker save` writes it. Raises ImageRefused if the engine rejects it, NoSpace."""
         usual, self.api.timeout = self.api.timeout, seconds
         try:
             with classification.translated(f"loading {name}"):
@@ -210,8 +211,8 @@ class Images(Connection):
         network: str | None = None,
         platform: str | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """Build from a tar; yields the engine's events (`stream`, `status`, `error`). Raises EngineTimeout where
-        nothing comes for `silence` seconds."""
+        """Build from a tar; yields the engine's events (`stream`, `status`, `error`). Raises EngineTimeout after
+        `silence` seconds without an event."""
         with classification.translated(f"building {tag}"):
             yield from self.api.build(
                 fileobj=context, custom_context=True, dockerfile=dockerfile, buildargs=dict(args) if args else None,
@@ -251,22 +252,35 @@ class Images(Connection):
             with classification.translated(f"pulling {reference}"):
                 for event in self.api.pull(repository, tag=tag, platform=wanted, stream=True, decode=True):
                     if "error" in event:
-                        raise classification.of_pull(str(event["error"])[:4000], reference)
+                        raise self._failed_pull(str(event["error"])[:4000], reference)
+            self._unreachable.pop(image_name.registry_of(reference), None)
         except json.JSONDecodeError as error:
             raise InfraError(f"pulling {reference}: the engine's answer was cut short") from error
         except InfraError as error:
             if isinstance(error, EngineTimeout) and self.alive():
-                # The engine answers, so it is the registry that it waits for.
-                silent = f"{reference} could not be pulled: nothing came for {PULL_SILENCE_SECONDS} s"
+                # The engine answers, so it is waiting for the registry.
+                silent = f"{reference} could not be pulled: no data for {PULL_SILENCE_SECONDS} s"
                 raise RegistryError(silent) from error
             if answer := classification.answer_of(error):
-                raise classification.of_pull(answer.text, reference) from error
+                raise self._failed_pull(answer.text, reference) from error
             raise
         finally:
             self.api.silence = None
 
+    def _failed_pull(self, message: str, reference: str) -> TaskgateError:
+        """The error that a failed pull means. A registry that can't be reached is waited for once, not with each of
+        its images."""
+        error, registry = classification.of_pull(message, reference), image_name.registry_of(reference)
+        if not isinstance(error, RegistryError) or error.patience is None:
+            self._unreachable.pop(registry, None)
+            return error
+        since = time.monotonic() - self._unreachable.setdefault(registry, time.monotonic())
+        if since >= error.patience:
+            error.patience = 0.0
+        return error
+
     def _resolved(self, reference: str, error: Unresolved) -> TaskgateError:
-        """What it is, by the registry's own answer. Raises ImageNotFound for what can't be a name."""
+        """The error that the registry's own answer makes of it. Raises ImageNotFound for an invalid name."""
         name = Reference.parse(reference)
         client = self._registries.setdefault(name.registry, Client(name.registry))
         try:
@@ -284,12 +298,12 @@ def _refusal(name: str, text: str) -> InfraError:
     return ImageRefused(f"the engine refused to load {name}: {text[:2000]}")
 
 
-# Of a configuration, what every store reports alike; "nothing" is spelled in several ways.
+# Fields of a configuration that every store reports alike; empty values are spelled in several ways.
 _CONFIGURATION = ("User", "Env", "Entrypoint", "Cmd", "WorkingDir", "Labels", "ExposedPorts", "Volumes")
 
 
 def _aliases(about: Mapping[str, Any]) -> tuple[str, ...]:
-    """What else an image is known by, from its inspection."""
+    """An image's other digests, from its inspection."""
     published = sorted({str(name).partition("@")[2] for name in about.get("RepoDigests") or () if "@" in str(name)})
     layers = (about.get("RootFS") or {}).get("Layers")
     if not layers:

@@ -1,4 +1,4 @@
-"""When each engine answered last: one that was there a moment ago is being restarted, another may not exist at all."""
+"""When each engine last answered: one that answered a moment ago may be restarting, another may not exist at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from taskgate.harness.engine.discovery import sockets
 
 RECENT_SECONDS = 60.0
 _FILE = "answered"
-# Of this process, which may have had a connection for hours.
+# Of this process, which may have been connected for hours.
 _answered: set[str] = set()
 
 
@@ -23,7 +23,7 @@ def note(url: str) -> None:
 
 
 def is_recent(url: str | None) -> bool:
-    """Has it answered this process, or any process of this user within the last minute? None: an engine at a usual
+    """Has it answered this process, or any process of this user within the last minute? None: an engine at any usual
     socket."""
     urls = [url] if url else [f"unix://{path}" for path in sockets()]
     return any(_is_recent(candidate) for candidate in urls)

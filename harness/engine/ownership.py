@@ -1,6 +1,6 @@
-"""Whose container is it? Labels that tell a live run's containers and volumes from those of a killed one.
+"""Labels that tell the containers and volumes of a live run from those that a killed run left.
 
-A process is known by its host, its id and the time it was started, so that an id that was given again is no mistake.
+A process is identified by its host, its id and its start time, because ids are reused.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pathlib import Path
 import psutil
 
 LABEL = "taskgate"
-# On an agent's container: the folder of its attempt on this host.
+# On an agent's container: its attempt's folder on this host.
 ATTEMPT_LABEL = f"{LABEL}.attempt"
 GRACE_SECONDS = 3600.0
-# A started time that can't be read, which no process has.
+# For a start time that can't be read; no process has it.
 _UNREADABLE = "?"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -32,7 +32,7 @@ def new_session() -> str:
 
 
 def labels(session: str, seconds: float) -> dict[str, str]:
-    """Labels for a container that this process owns, and that counts as left over after `seconds` in any case."""
+    """Labels for a container that this process owns, and that counts as abandoned after `seconds` in any case."""
     pid = os.getpid()
     return {
         LABEL: "gate",
@@ -47,10 +47,10 @@ def labels(session: str, seconds: float) -> dict[str, str]:
 def abandoned(owner: dict[str, str]) -> bool:
     """Is the process that set these labels gone?
 
-    The process of another host, and one that this user may not look at, can't be asked for: what it owns is abandoned
-    an hour after it expired, never before. The hour is for clocks that differ. The same holds for a container whose
-    attempt still has its folder: it may hold the files of an agent that has ended, which its own run fetches at its
-    next start.
+    Nothing is known of a process on another host, or of one that this user may not see: what it owns is abandoned an
+    hour after it expires, never before. The hour allows for clocks that differ. The same holds for a container whose
+    attempt still has its folder: it may hold the files of an agent that has ended, which its run fetches at its next
+    start.
     """
     if owner.get(LABEL) != "gate":
         return False
@@ -97,7 +97,7 @@ def started(pid: int) -> str | None:
 
 
 def _ticks_since_boot(pid: int) -> int:
-    """What the kernel itself notes. psutil adds the boot time, which moves whenever the clock is set or slewed."""
+    """The kernel's own value. psutil adds the boot time, which changes whenever the clock is set or slewed."""
     while True:
         boot = psutil.boot_time()
         created = psutil.Process(pid).create_time()
@@ -106,7 +106,7 @@ def _ticks_since_boot(pid: int) -> int:
 
 
 def _is_hidden(pid: int) -> bool:
-    """Is there such a process of another user, which a /proc with hidepid does not show?"""
+    """Is it a process of another user, hidden by a /proc with hidepid?"""
     try:
         os.kill(pid, 0)
     except PermissionError:
@@ -118,9 +118,9 @@ def _is_hidden(pid: int) -> bool:
 
 @cache
 def _host() -> str:
-    """This machine and PID namespace: where a process id has a meaning."""
-    # Without an id of the boot (macOS), the name and the address of a network card. Where there is no card, uuid makes
-    # up another one in each process, and containers are left to their expiry.
+    """This machine and PID namespace, within which a process id is valid."""
+    # Without a boot id (macOS), the host's name and the address of a network card. Without a card, uuid invents an
+    # address in each process, and containers are left to their expiry.
     machine = f"{socket.gethostname()} {uuid.getnode():012x}"
     with contextlib.suppress(OSError):
         machine = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -131,5 +131,5 @@ def _host() -> str:
 
 
 def _number(label: str) -> int | None:
-    """A label may be anybody's: Python reads no number of thousands of digits."""
+    """None for what is not a reasonable number: anybody may set a label."""
     return int(label) if re.fullmatch(r"\d{1,15}", label, re.ASCII) else None

@@ -1,11 +1,11 @@
-"""Platforms as image configurations name them: `linux/amd64`, `linux/arm64/v8`; and which engine is Podman."""
+"""Platforms as image configurations name them (`linux/amd64`, `linux/arm64/v8`), and Podman detection."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-# What `uname -m` says, which some engines report.
+# Some engines report the names of `uname -m`.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386", "armv7l": "arm"}
 
 
@@ -16,7 +16,7 @@ def platform(os: str | None, architecture: str | None, variant: str | None = Non
 
 
 def same_platform(left: str, right: str) -> bool:
-    """Same system and architecture; a variant (v8) counts only where both name one."""
+    """Same system and architecture; a variant (v8) counts only if both name one."""
     return all(a == b for a, b in zip(left.split("/"), right.split("/"), strict=False))
 
 

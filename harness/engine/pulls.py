@@ -1,4 +1,4 @@
-"""Pulling: the next image while this one is checked, within the disk that a run may take."""
+"""Pulls: the next image is pulled while the current one is checked, within the disk budget."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from taskgate.harness.engine.image_request import ImageRequest
 
 
 class Pulls:
-    """One worker's. `connect` makes a client for the pull ahead: an engine's is not to be shared by threads."""
+    """One worker's pulls. `connect` opens a client for a pull ahead: threads do not share one."""
 
     def __init__(self, connect: Callable[[], Engine], budget: DiskBudget | None) -> None:
         self._connect, self._budget = connect, budget
         self._ahead: dict[tuple[str, str], Future[Image | None]] = {}
 
     def expect(self, request: ImageRequest) -> None:
-        """It comes next: its image is pulled from now on, if there is room for it."""
+        """Start to pull the image that comes next, if there is room for it."""
         if request.pull == "never" or request.key in self._ahead:
             return
         future = self._ahead[request.key] = Future()
-        # A daemon: who stops a run need not wait for a pull.
-        threading.Thread(target=self._early, args=(request, future), name="taskgate-pull", daemon=True).start()
+        # Not a ThreadPoolExecutor: Python waits for its threads at exit, and a run that is stopped must not wait for a
+        # pull. Daemon threads are left behind.
+        threading.Thread(target=self._pull_ahead, args=(request, future), name="taskgate-pull", daemon=True).start()
 
     def image(self, engine: Engine, request: ImageRequest) -> Image:
         """The task's image, pulled if its `pull` says so. Raises ImageNotFound, PlatformUnavailable, InfraError."""
@@ -33,12 +34,12 @@ class Pulls:
         return (coming and coming.result()) or self._fetch(engine, request, wait=True) or engine.image(request)
 
     def release(self, request: ImageRequest) -> None:
-        """It is judged, and its image needed no more. Raises InfraError."""
+        """The task is judged, and no longer needs its image. Raises InfraError."""
         if self._budget:
             self._budget.release(request.image, again=any(image == request.image for image, _ in self._ahead))
 
-    def _early(self, request: ImageRequest, future: Future[Image | None]) -> None:
-        """Ends with None where the image is to be asked for when it is needed."""
+    def _pull_ahead(self, request: ImageRequest, future: Future[Image | None]) -> None:
+        """Set the future: the image, or None if it must be pulled when it is needed."""
         try:
             engine = self._connect()
             try:
@@ -46,16 +47,16 @@ class Pulls:
             finally:
                 engine.close()
         except InfraError:
-            # What refuses now is asked again in good time, with the back-off that it is due.
+            # It is pulled when it is needed, with the usual back-off.
             future.set_result(None)
         except BaseException as error:
             future.set_exception(error)
 
     def _fetch(self, engine: Engine, request: ImageRequest, *, wait: bool) -> Image | None:
-        """None where there is no room for it, and nobody would `wait`."""
+        """The image; None if there is no room for it and `wait` is False."""
         if self._budget is None or request.pull == "never":
             return engine.image(request)
-        # First said, then looked: what is in use is not removed.
+        # Mark it as used before looking, so that no other process removes it in between.
         self._budget.use(request.image)
         before = engine.local(request.image)
         if before:

@@ -1,4 +1,4 @@
-"""Removes the containers and volumes that killed runs left on an engine, and those of a run that ends."""
+"""Removes the containers and volumes that killed runs left on an engine, and those of a run at its end."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from taskgate.harness.engine.ownership import LABEL
 
 
 def reap(engine: Engine, session: str | None = None) -> int:
-    """Remove all that is abandoned, and all of `session`'s own but for containers of attempts that still have their
-    folder; returns how many containers were removed.
+    """Remove what is abandoned, and what belongs to `session`, except containers of attempts that still have their
+    folder. Returns the number of removed containers.
 
-    What can't be removed (another run may be removing it, or the engine is slow) is left for the next run.
-    Raises InfraError where the containers can't be listed.
+    What can't be removed (another run is removing it, or the engine is slow) is left for the next run.
+    Raises InfraError if the containers can't be listed.
     """
     removed = 0
     for container, labels in engine.containers(LABEL):
@@ -23,7 +23,7 @@ def reap(engine: Engine, session: str | None = None) -> int:
             with contextlib.suppress(InfraError):
                 engine.remove(container)
                 removed += 1
-    # Volumes go after the containers that use them.
+    # After the containers that use them.
     with contextlib.suppress(InfraError):
         for name, labels in engine.volumes(LABEL):
             if _is_due(labels, session):
@@ -39,9 +39,9 @@ def _is_due(labels: dict[str, str], session: str | None) -> bool:
 
 
 def _is_inherited(engine: Engine, container: str, labels: dict[str, str]) -> bool:
-    """Are they the labels of the container's image? Then anybody may have started it.
+    """Do the labels come from the container's image? Then anybody may have started it.
 
-    No image can know the session of a container that is made from it later.
+    No image can hold the session of a container that is created from it later.
     """
     inherited = engine.image_labels(container)
     return LABEL in inherited and inherited.get(f"{LABEL}.session") == labels.get(f"{LABEL}.session")

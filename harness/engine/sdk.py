@@ -1,6 +1,6 @@
 """The docker SDK's low-level client as taskgate uses it. No other module calls the SDK's private methods.
 
-They are needed where the public ones lack a parameter, a time limit, or an answer that can be read on Podman.
+They are needed where a public method lacks a parameter or a time limit, or can't read Podman's answer.
 """
 
 from __future__ import annotations
@@ -11,21 +11,31 @@ from typing import Any
 
 import docker
 
-# docker's type stubs know a part of it only.
+# How long a host may take to accept a connection. A busy engine answers late, but its host accepts at once.
+CONNECT_SECONDS = 5.0
+# docker's type stubs are incomplete.
 Api = Any
 
 
 class SdkClient(docker.APIClient):
     """An APIClient whose every call has a time limit.
 
-    An engine's own certificate authority counts even where REQUESTS_CA_BUNDLE names those of the web. Calls that the
-    SDK would wait for without end, such as a pull, may be silent for `silence` seconds.
+    An engine's own certificate authority counts even if REQUESTS_CA_BUNDLE is set. Calls without a time limit in the
+    SDK, such as a pull, may be silent for `silence` seconds.
     """
 
     silence: float | None = None
 
+    def get(self, url: Any, **kwargs: Any) -> Any:
+        """As the SDK's, with less time for the connection. Not with a body: its sending has the same limit."""
+        seconds = kwargs.get("timeout", self.timeout)
+        if not isinstance(seconds, tuple):
+            connect = CONNECT_SECONDS if seconds is None else min(CONNECT_SECONDS, seconds)
+            kwargs["timeout"] = (connect, seconds)
+        return super().get(url, **kwargs)
+
     def post(self, url: Any, data: Any = None, json: Any = None, **kwargs: Any) -> Any:
-        """As the SDK's, which attaches by this without a time limit."""
+        """As the SDK's, which attaches without a time limit."""
         kwargs.setdefault("timeout", self.timeout)
         return super().post(url, data, json, **kwargs)
 
@@ -67,22 +77,22 @@ def put_archive(api: Api, container: str, folder: str, data: Any, *, keep_folder
 
 
 def inspect_with_size(api: Api, container: str, seconds: float | None = None) -> dict[str, Any]:
-    """A container's description with its `SizeRw`, which `inspect_container` does not ask for. `seconds`: the time
-    limit, where it is not the client's."""
+    """A container's description with its `SizeRw`, which `inspect_container` does not ask for. `seconds`: a time limit
+    other than the client's."""
     limit = {"timeout": seconds} if seconds else {}
     answer = api._get(api._url("/containers/{0}/json", container), params={"size": 1}, **limit)
     return dict(api._result(answer, True))
 
 
 def stats(api: Api, container: str) -> dict[str, Any]:
-    """What a container has used so far, without the second that the engine would wait for a difference."""
+    """A container's resource usage so far, without the second that the engine takes to measure a difference."""
     answer = api._get(api._url("/containers/{0}/stats", container), params={"stream": 0, "one-shot": 1})
     return dict(api._result(answer, True))
 
 
 def events(api: Api, container: str, since: int, until: int) -> list[dict[str, Any]]:
-    """A container's events between two Unix times in seconds, as far as the engine still knows them."""
-    # The SDK's method waits for further ones on Podman, which does not believe an `until` alone.
+    """A container's events between two Unix times in seconds, as far as the engine still has them."""
+    # On Podman the SDK's method waits for further events: an `until` alone does not end the stream there.
     period = {"stream": "false", "since": str(since), "until": str(until)}
     answer = api._get(api._url("/events"), params={**period, "filters": json.dumps({"container": [container]})})
     api._raise_for_status(answer)

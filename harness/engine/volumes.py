@@ -20,12 +20,12 @@ class Volumes(Connection):
         driver: str | None = None,
         options: Mapping[str, str] | None = None,
     ) -> dict[str, str]:
-        """Create a volume unless there is one of that name; the labels that it has now. Raises InfraError."""
+        """Create a volume unless one of that name exists; returns its labels. Raises InfraError."""
         with classification.translated(f"creating the volume {name}"):
-            created = self.api.create_volume(
+            volume = self.api.create_volume(
                 name, driver=driver, driver_opts=dict(options) if options else None, labels=dict(labels)
             )
-        return dict(created.get("Labels") or {})
+        return dict(volume.get("Labels") or {})
 
     def volumes(self, label: str) -> Iterator[tuple[str, dict[str, str]]]:
         """The names and labels of all volumes that carry `label`. Raises InfraError."""
@@ -34,7 +34,7 @@ class Volumes(Connection):
                 yield volume["Name"], volume.get("Labels") or {}
 
     def remove_volume(self, name: str) -> bool:
-        """Remove a volume; False where a container uses it. One that is gone is fine. Raises InfraError."""
+        """Remove a volume; False if a container uses it. No error if it is gone. Raises InfraError."""
         try:
             with classification.translated(f"removing the volume {name}"):
                 self.api.remove_volume(name)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Protocol
 
 from taskgate.harness.gate.skip_entry import Clearance, Entry
-from taskgate.harness.gate.skip_table import TableSkipList
 from taskgate.harness.gate.skip_text import TextSkipList
 
 
@@ -31,5 +30,8 @@ class SkipList(Protocol):
 def open_skip_list(where: str) -> SkipList:
     """The list at a path, or in the database that a URL (`sqlite:///…`, `postgresql://…`) names."""
     if "://" in where:
+        # SQLAlchemy takes a third of the start-up time, and most lists are text files.
+        from taskgate.harness.gate.skip_table import TableSkipList
+
         return TableSkipList(where)
     return TextSkipList(Path(where))

@@ -18,7 +18,7 @@ from taskgate.harness.base.exit_codes import NO_VERDICT
 from taskgate.harness.base.redaction import redacted
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.gate import population
-from taskgate.harness.gate.verdict import Record
+from taskgate.harness.gate.verdict import Record, Verdict
 from taskgate.harness.plugin import report_trimming, writable
 from taskgate.harness.plugin.case_ids import case_argument, id_of_case
 from taskgate.harness.plugin.exit_status import Exit, ExitStatus
@@ -109,7 +109,7 @@ class Controller:
         if self._dry or self.settings.replay:
             return
         try:
-            self._reaper.reap()
+            self._reaper.reap_all()
         except UsageError as error:
             raise pytest.UsageError(escape.message(str(error))) from error
         self._make_runtimes()
@@ -196,7 +196,9 @@ class Controller:
         """The last line of all is the exit status. Whatever is left on the engine goes once everything is written."""
         result = yield
         if not self._dry and not self.settings.replay and not self.settings.cluster and self._begun:
-            self._reaper.reap(self.session)
+            records = self.recorder.tally.records.values()
+            judged = any(record.verdict is not Verdict.INFRA for record in records)
+            self._reaper.reap_session(self.session, judged=judged)
         terminal = self._config.pluginmanager.getplugin("terminalreporter")
         if terminal and self._shown and session.exitstatus != pytest.ExitCode.USAGE_ERROR:
             terminal.write_line(escape.line(str(self._shown), 1000))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import time
 
 import pytest
 import requests
 
+from taskgate.checks._registry import chosen, load
 from taskgate.harness.base.errors import (
     EngineUnavailable,
     ImageNotFound,
@@ -14,12 +17,15 @@ from taskgate.harness.base.errors import (
     NotOnHost,
     RegistryError,
 )
-from taskgate.harness.engine import classification, connection, last_answer
+from taskgate.harness.engine import classification, connection, last_answer, ownership, sdk
 from taskgate.harness.engine.client import Engine
 from taskgate.harness.engine.image_request import ImageRequest
 from taskgate.harness.engine.registries.reference import Reference
 from taskgate.harness.engine.registries.registry_client import Client
 from taskgate.harness.engine.registries.registry_lookup import RegistryLookup
+from taskgate.harness.gate.gate import Gate
+from taskgate.harness.gate.verdict import Verdict
+from taskgate.harness.tasks.task import Task
 from tests.registry import free_port
 
 # In the words of Docker 20 to 28, containerd and Podman.
@@ -129,6 +135,56 @@ def test_an_engine_that_never_was_there_is_not_waited_for() -> None:
     with pytest.raises(EngineUnavailable, match="no engine answers: no such file") as caught:
         Engine("unix:///nonexistent/taskgate.sock")
     assert caught.value.transient and caught.value.patience == connection.NEVER_SEEN_SECONDS
+
+
+def test_a_host_that_accepts_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A remote engine that is switched off: nobody answers at all."""
+    monkeypatch.setattr(sdk, "CONNECT_SECONDS", 0.5)
+    with socket.socket() as listener, contextlib.ExitStack() as clients:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            client = clients.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        begun = time.monotonic()
+        with pytest.raises(EngineUnavailable, match="no engine answers: the connection timed out") as caught:
+            Engine(f"tcp://127.0.0.1:{listener.getsockname()[1]}")
+    assert time.monotonic() - begun < 10 and caught.value.patience == connection.NEVER_SEEN_SECONDS
+
+
+def test_a_gate_waits_once_for_a_dead_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One attempt for the first image, one for each of the others: nothing is waited for."""
+    attempts = []
+
+    def connect() -> Engine:
+        attempts.append(time.monotonic())
+        return Engine("unix:///nonexistent/taskgate.sock")
+
+    gate = Gate(connect, chosen(load(), ["shell"]), session=ownership.new_session())
+    try:
+        for number in range(3):
+            record = gate.judge(Task(id=f"t{number}", image="demo/a:1"))
+            assert record.verdict is Verdict.INFRA and "no such file" in str(record.reason)
+    finally:
+        gate.close()
+    assert len(attempts) == 3 and attempts[-1] - attempts[0] < 1
+
+
+def test_a_dead_registry_is_waited_for_once(engine: Engine) -> None:
+    """The first image that it should have costs some seconds, all others one try each."""
+    host = f"127.0.0.1:{free_port()}"
+    gate = Gate(lambda: Engine(), chosen(load(), ["shell"]), session=ownership.new_session())
+    seconds = []
+    try:
+        for number in range(5):
+            begun = time.monotonic()
+            record = gate.judge(Task(id=f"t{number}", image=f"{host}/demo/a{number}:1"))
+            assert record.verdict is Verdict.INFRA and "connection refused" in str(record.reason), record.reason
+            seconds.append(time.monotonic() - begun)
+    finally:
+        gate.close()
+    assert seconds[0] >= 3.0 > max(seconds[1:]) and sum(seconds[1:]) < seconds[0], seconds
 
 
 def test_one_that_was_there_is_waited_for(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,1 +1,1 @@
-"""Registries, asked directly over their HTTP API: what is there, without pulling it."""
+"""Registries over their HTTP API: what they hold, without pulling it."""

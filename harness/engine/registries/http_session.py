@@ -1,4 +1,4 @@
-"""One question to a web server and its answer: they end in time, and credentials stay with whom they are for."""
+"""HTTP requests that end in time, and whose credentials go only to the host that they are for."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from requests.adapters import HTTPAdapter
 
 from taskgate.harness.base.errors import RegistryError
 
-# When the exchange must be over that a thread is at, and whom it asks.
-_limit = threading.local()
+# The deadline of a thread's request, and the message if it passes.
+_deadline = threading.local()
 
 
 @contextmanager
-def within(seconds: float, whom: str) -> Iterator[None]:
-    """All that this thread's sessions read in here ends in time, redirects and headers included; else RegistryError."""
-    _limit.end, _limit.said = time.monotonic() + seconds, f"{whom}: an answer of more than {seconds:g} s"
+def within(seconds: float, host: str) -> Iterator[None]:
+    """Limit the time of this thread's requests, redirects and headers included. Raises RegistryError if it passes."""
+    _deadline.time, _deadline.message = time.monotonic() + seconds, f"{host}: an answer took more than {seconds:g} s"
     try:
         yield
     finally:
-        del _limit.end
+        del _deadline.time
 
 
 class Session(requests.Session):
-    """Reads nothing without an end, and no ~/.netrc: credentials come from docker's own configuration."""
+    """Reads no ~/.netrc (credentials come from docker's configuration), and nothing beyond the deadline."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Session(requests.Session):
             self.mount(scheme, _Adapter())
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """What a redirect says besides its target has no end where a registry wants it so."""
+        """The body of a redirect is not read: a registry could make it endless."""
         target = super().get_redirect_target(resp)
         if target is not None:
             resp.close()
@@ -49,7 +49,7 @@ class Session(requests.Session):
         return str(target) if target is not None else None
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        """Take away what is another host's; what requests would add is a ~/.netrc's."""
+        """Remove credentials that are for another host; unlike the original, add none from ~/.netrc."""
         sent_to, goes_to = str(response.request.url), str(prepared_request.url)
         stripped = self.should_strip_auth(sent_to, goes_to)  # type: ignore[no-untyped-call]
         if stripped and "Authorization" in prepared_request.headers:
@@ -61,7 +61,7 @@ def no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 
 class _Timed(io.RawIOBase):
-    """What a socket brings, for as long as there is time: each piece may take what it may, and all of them the rest."""
+    """A socket's data until the deadline; the socket's own time limit holds for each piece as well."""
 
     def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
         self._sock, self._raw, self._each = sock, raw, sock.gettimeout()
@@ -70,7 +70,7 @@ class _Timed(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        end = getattr(_limit, "end", None)
+        end = getattr(_deadline, "time", None)
         if end is None:
             return self._raw.readinto(buffer)
         left = end - time.monotonic()
@@ -82,7 +82,7 @@ class _Timed(io.RawIOBase):
         except TimeoutError:
             if time.monotonic() < end:
                 raise
-            raise RegistryError(_limit.said) from None
+            raise RegistryError(_deadline.message) from None
 
     def close(self) -> None:
         self._raw.close()

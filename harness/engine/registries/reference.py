@@ -1,4 +1,4 @@
-"""An image's name, taken apart as a registry's API wants it."""
+"""An image's name in the parts that a registry's API needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HUB_API = "registry-1.docker.io"
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """`registry` is a host, with a port where one is named; `what` is a tag or a digest."""
+    """`registry` is a host, with its port if the name has one; `what` is a tag or a digest."""
 
     registry: str
     repository: str
@@ -22,7 +22,7 @@ class Reference:
 
     @classmethod
     def parse(cls, image: str) -> Reference:
-        """Raises ImageNotFound for a name that no registry could hold."""
+        """Raises ImageNotFound for an invalid name."""
         try:
             name = ImageName.parse(image)
         except ValueError as error:
@@ -31,7 +31,7 @@ class Reference:
 
 
 def base_url(registry: str, scheme: str | None = None) -> str:
-    """Where a registry's API is. As engines do: plain HTTP on the loopback interface, TLS everywhere else."""
+    """The base URL of a registry's API. As with engines: plain HTTP on the loopback interface, TLS elsewhere."""
     if registry == HUB:
         return f"https://{HUB_API}"
     if scheme is None:
@@ -40,7 +40,7 @@ def base_url(registry: str, scheme: str | None = None) -> str:
 
 
 def is_loopback(registry: str) -> bool:
-    """`localhost`, or an address of the loopback interface; a name that only begins as these do is anybody's."""
+    """Is it `localhost` or an address of the loopback interface? A name that only begins so is not."""
     try:
         host = urlsplit(f"//{registry}").hostname or ""
         return host == "localhost" or ipaddress.ip_address(host).is_loopback

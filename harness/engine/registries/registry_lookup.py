@@ -1,4 +1,4 @@
-"""What registries have of a whole manifest: hundreds of questions at once, nothing pulled."""
+"""Looks up the images of a whole manifest in their registries, hundreds at once; nothing is pulled."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from taskgate.harness.engine.registries.reference import Reference
 from taskgate.harness.engine.registries.registry_client import INDEXES, Client
 
 AT_ONCE = 200
-# How far a worker looks ahead that shares the manifest with others.
+# How far ahead a worker looks that shares the manifest with others.
 AHEAD = 32
-# What is kept of an image is kept of ten thousand.
+# Characters kept of a text: there may be ten thousand images.
 TEXT = 200
 
 
 class RegistryLookup:
-    """Looks images up. What was asked once is known; `expect` asks for many at once.
+    """Looks up images, each once; `expect` looks up many at once.
 
-    `existence`: whether an image is there is all that will be asked. A HEAD tells that, which counts as no pull where
-    pulls are counted; digest and platform remain unknown, and are said to be what the request wants.
+    `existence`: only whether an image exists will be asked, by a HEAD, which registries do not count as a pull.
+    The digest stays unknown, and the platform is taken to be the one requested.
     """
 
     def __init__(self, *, existence: bool = False, at_once: int = AT_ONCE) -> None:
@@ -37,14 +37,14 @@ class RegistryLookup:
         self._order, self._place, self._ahead = list[ImageRequest](), dict[tuple[str, str], int](), 0
 
     def expect(self, requests: Iterable[ImageRequest], *, ahead: int | None = None) -> None:
-        """These will be asked for, in this order: ask now, without waiting; or for so many `ahead` of each."""
+        """Start to look these up, without waiting: all of them, or `ahead` of each `image` that is asked for."""
         self._order, self._ahead = list(requests), ahead or 0
         self._place = {request.key: number for number, request in enumerate(self._order)}
         for request in self._order if ahead is None else ():
             self._begin(request)
 
     def image(self, request: ImageRequest) -> Image:
-        """What the registry says of the image. Raises ImageNotFound, PlatformUnavailable, RegistryError."""
+        """The image as its registry describes it. Raises ImageNotFound, PlatformUnavailable, RegistryError."""
         future = self._begin(request)
         here = self._place.get(request.key, len(self._order))
         for following in self._order[here + 1 : here + 1 + self._ahead]:
@@ -53,9 +53,9 @@ class RegistryLookup:
             return future.result()
         except TaskgateError as error:
             if isinstance(error, RegistryError):
-                # It was asked as often as makes sense.
+                # The client has made all tries that make sense.
                 error.transient = False
-            # The next try is a new question.
+            # A later call asks anew.
             with self._lock:
                 if self._known.get(request.key) is future:
                     del self._known[request.key]
@@ -85,23 +85,22 @@ class RegistryLookup:
                 raise ImageNotFound(f"the registry has no such image: {request.image}")
             return Image("", request.platform, "", {}, False)
         try:
-            told = client.manifest(reference)
+            manifest = client.manifest(reference)
         except ImageNotFound as error:
             raise ImageNotFound(f"the registry has no such image: {error}") from error
-        if told.get("mediaType") in INDEXES or "manifests" in told:
-            told = client.manifest(Reference(reference.registry, reference.repository, _chosen(told, request)))
-        config = told.get("config")
+        if manifest.get("mediaType") in INDEXES or "manifests" in manifest:
+            chosen = _chosen(manifest, request)
+            manifest = client.manifest(Reference(reference.registry, reference.repository, chosen))
+        config = manifest.get("config")
         digest = config.get("digest") if isinstance(config, dict) else None
         if not isinstance(digest, str) or len(digest) > TEXT:
-            # The oldest format has its configuration elsewhere; engines of today refuse it as well.
-            raise RegistryError(
-                f"{request.image}: a manifest of a kind that is not known: {str(told.get('mediaType'))[:100]}"
-            )
+            # Such as the oldest format, which today's engines refuse as well.
+            raise RegistryError(f"{request.image}: unknown kind of manifest: {str(manifest.get('mediaType'))[:100]}")
         try:
             about = client.blob(reference.repository, digest)
         except ImageNotFound as error:
             raise RegistryError(
-                f"{request.image}: its registry has a manifest, and not the configuration that it names"
+                f"{request.image}: its registry has the manifest, but not the configuration that it names"
             ) from error
         inner = about.get("config")
         inner = inner if isinstance(inner, dict) else {}
@@ -115,7 +114,7 @@ class RegistryLookup:
 
 
 def _platform(about: dict[str, Any]) -> str:
-    """What is no text says nothing."""
+    """Values other than strings are ignored."""
     parts = (about.get(name) for name in ("os", "architecture", "variant"))
     return platform(*(part[:TEXT] if isinstance(part, str) else None for part in parts))
 
@@ -132,5 +131,5 @@ def _chosen(index: dict[str, Any], request: ImageRequest) -> str:
         offered.append(name)
         if same_platform(name, request.platform):
             return str(entry["digest"])
-    said = ", ".join(sorted({name for name in offered if not name.startswith("unknown")})) or "none"
-    raise PlatformUnavailable(f"{request.image} is not published for {request.platform}; there are {said[:300]}")
+    names = ", ".join(sorted({name for name in offered if not name.startswith("unknown")})) or "none"
+    raise PlatformUnavailable(f"{request.image} is not published for {request.platform}; available: {names[:300]}")
