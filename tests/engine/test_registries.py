@@ -283,8 +283,8 @@ def test_hostile_answers(proxy: Proxy, quick: None) -> None:
     client = Client(f"127.0.0.1:{proxy.port}")
     for headers, body, said in (
         ({"Link": '<http://elsewhere.invalid/v2/_catalog?n=1>; rel="next"'}, b'{"repositories": ["a"]}', "elsewhere"),
-        ({"Link": '</v2/_catalog?n=500>; rel="next"'}, b'{"repositories": ["a"]}', "circle"),
-        ({}, b"[1]", "no JSON object"),
+        ({"Link": '</v2/_catalog?n=500>; rel="next"'}, b'{"repositories": ["a"]}', "repeat without end"),
+        ({}, b"[1]", "not a JSON object"),
         ({}, b" " * (9 << 20), "more than 8 MiB"),
     ):
         proxy.fault = answer(200, headers=headers, body=body, only="/_catalog")

@@ -328,20 +328,19 @@ class Client:
                 self._basic = credentials
             return
         if kind.lower() != "bearer" or not realm.hostname:
-            raise RegistryError(f"{self.registry} answers 401 without saying how to log in: {challenge[:200]!r}")
+            raise RegistryRefused(f"{self.registry} answers 401 without saying how to log in: {challenge[:200]!r}")
         # A registry must not have a password sent in the clear.
         if realm.scheme != "https" and not self._may_be_clear(realm):
-            raise RegistryError(f"{self.registry}: it asks for a login at {realm.geturl()[:200]}, without TLS")
+            raise RegistryRefused(f"{self.registry}: it asks for a login at {realm.geturl()[:200]}, without TLS")
         query = {"service": fields.get("service", ""), "scope": fields.get("scope", scope)}
         answer, document = self._token_answer(realm, query, credentials)
         token = document.get("token") or document.get("access_token")
         # It goes into a header.
         if not isinstance(token, str) or not (token.isascii() and token.isprintable()):
-            hint = f"; {login_hint(self.registry)}" if answer.status_code in (400, 401, 403) else ""
-            raise RegistryError(
-                f"{self.registry}: no token from {realm.netloc}: it answers {answer.status_code}{hint}",
-                transient=not hint,
-            )
+            problem = f"{self.registry}: no token from {realm.netloc}: it answers {answer.status_code}"
+            if answer.status_code in (400, 401, 403):
+                raise RegistryRefused(f"{problem}; {login_hint(self.registry)}")
+            raise RegistryError(problem)
         expires_in = document.get("expires_in")
         seconds = expires_in if isinstance(expires_in, int) and 0 < expires_in < 86400 else TOKEN_SECONDS
         with self._lock:
