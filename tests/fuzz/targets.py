@@ -145,7 +145,7 @@ def registry(data: bytes) -> None:
 
 def answers(data: bytes) -> None:
     """Bodies, of whatever JSON."""
-    registry_client._said(data)
+    registry_client._error_text(data)
     with contextlib.suppress(TaskgateError):
         told = registry_client._object(data, "an answer")
         registry_client._texts(told, "tags")
