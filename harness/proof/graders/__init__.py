@@ -12,6 +12,7 @@ MODULES = {
     "command": "command",
     "harbor": "harbor",
     "swebench": "swebench",
+    "terminal-bench": "terminal_bench",
 }
 
 

@@ -34,11 +34,14 @@ def plan(task: Task) -> Plan:
         raise UsageError("is missing: the task's folder", field=f"{task.id}.proof.source")
     folder = Path(proof.source)
     about = _about(folder)
+    if about.get("steps"):
+        raise UsageError("tasks of several steps can't be proven", file=str(folder / "task.toml"), field="steps")
     solve, test = folder / "solution/solve.sh", folder / "tests/test.sh"
     for script in (solve, test):
         if not script.is_file():
             raise UsageError("does not exist", file=str(script))
     verifier = _table(about, "verifier")
+    user = verifier.get("user")
     seconds = verifier.get("timeout_sec", VERIFIER_SECONDS)
     solution_env = {"DEBIAN_FRONTEND": "noninteractive", **_env(_table(about, "solution"))}
     return Plan(
@@ -52,7 +55,12 @@ def plan(task: Task) -> Plan:
             Command(("/bin/sh", "-c", f"{FOLDERS} && rm -f {REWARD_TEXT} {REWARD_JSON}"), 60.0, required=True),
             Put("/tests", folder / "tests"),
         ],
-        test=Command(_script("/tests/test.sh"), float(seconds), environment=_env(verifier)),
+        test=Command(
+            _script("/tests/test.sh"),
+            float(seconds),
+            user=None if user is None else str(user),
+            environment=_env(verifier),
+        ),
         read=_read,
     )
 

@@ -150,9 +150,18 @@ class _Task:
             "skills_dir": environment.get("skills_dir", str),
             "artifacts": self._artifacts(),
             "services": found.services,
+            "proof": self._proof(),
         }
         kept = {key: value for key, value in fields.items() if value not in (None, {}, []) or key == "repo_path"}
         return Row(kept, str(self._file), build=found.build, service_builds=found.builds)
+
+    def _proof(self) -> dict[str, Any] | None:
+        """How it is proven: by the reference solution, if it brings one."""
+        if self._steps or not (self._folder / "solution/solve.sh").is_file():
+            return None
+        seconds = self._agent.get("timeout_sec", int, float)
+        timeout = {} if seconds is None else {"timeout": seconds}
+        return {"harness": "harbor", "source": str(self._folder.absolute()), **timeout}
 
     def _env(self) -> dict[str, str]:
         """What [environment.env] sets. A variable of the host without a default may be a secret: a run has --secret."""

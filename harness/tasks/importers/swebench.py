@@ -55,6 +55,8 @@ def load(source: Source) -> Iterator[Row]:
             continue
         row.content = {**content, "instance_id": task_id}
         fields = {"id": task_id, **FAMILIES[named](row)}
+        if harness := families.HARNESSES.get(named):
+            fields["proof"] = {"harness": harness, "source": str(source.path.absolute()), "row": task_id}
         yield Row({name: value for name, value in fields.items() if value or name == "repo_path"}, file, line)
     if not seen:
         raise source.fail("holds no rows: expected objects with an instance_id")

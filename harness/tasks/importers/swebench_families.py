@@ -198,6 +198,15 @@ FAMILIES: dict[str, Callable[[Row], Fields]] = {
     "rebench": rebench,
 }
 
+# Whose harness proves a family's tasks.
+HARNESSES = {
+    "swebench": "swebench",
+    "gym": "swebench",
+    "rebench": "swebench",
+    "smith": "swesmith",
+    "multi": "multi-swe-bench",
+}
+
 
 def _evaluated(namespace: str, row: Row, *, system: str = "x86_64", separator: str = "_1776_") -> str:
     """A registry allows no two underscores in a row."""

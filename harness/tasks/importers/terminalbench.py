@@ -48,10 +48,18 @@ def load(source: Source) -> Iterator[Row]:
             "repo_path": None,
             **found.fields,
             "budget": {"seconds": AGENT_SECONDS if seconds is None else seconds},
+            **_proof(folder, seconds),
             **({"services": found.services} if found.services else {}),
             **({"image": found.image} if found.image else {}),
         }
         yield Row(fields, str(file), build=found.build, service_builds=found.builds)
+
+
+def _proof(folder: Path, seconds: Any) -> dict[str, Any]:
+    if not (folder / "run-tests.sh").is_file():
+        return {}
+    timeout = AGENT_SECONDS if seconds is None else seconds
+    return {"proof": {"harness": "terminal-bench", "source": str(folder.absolute()), "timeout": timeout}}
 
 
 def _folders(path: Path) -> list[Path]:
