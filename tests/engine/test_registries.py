@@ -356,6 +356,7 @@ def test_those_who_wait_do_not_come_back_at_once(monkeypatch: pytest.MonkeyPatch
         clock = Clock()
         monkeypatch.setattr("taskgate.harness.engine.registries.registry_client.time", clock)
         asking = Client("registry.example.com")
+        monkeypatch.setattr(asking, "_sleep", clock.sleep)
         asking._wait()
         assert clock.now == 100.0
         asking._pause(1, "5")
