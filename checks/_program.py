@@ -98,14 +98,14 @@ def _find(sandbox: Sandbox, name: str, where: str | None) -> Found:
 
 def trouble(sandbox: Sandbox, name: str, where: str | None = None) -> str | None:
     """Why the agent can't start the program `name`; None where nothing speaks against it."""
-    found = find(sandbox, name, where)
-    if found.trouble:
-        shown = f"{found.path}: it " if found.path and found.path != name else ""
-        return f"{shown}{found.trouble}"
-    if found.path is None or "/" not in found.path:
+    program = find(sandbox, name, where)
+    if program.trouble:
+        shown = f"{program.path}: it " if program.path and program.path != name else ""
+        return f"{shown}{program.trouble}"
+    if program.path is None or "/" not in program.path:
         return None
-    reason = of_file(sandbox, found.path)
-    return f"{found.path}: it {reason}" if reason and found.path != name else reason
+    reason = of_file(sandbox, program.path)
+    return f"{program.path}: it {reason}" if reason and program.path != name else reason
 
 
 def of_file(sandbox: Sandbox, path: str, depth: int = 0) -> str | None:
@@ -246,12 +246,12 @@ def _of_script(sandbox: Sandbox, path: str, head: bytes, depth: int) -> str | No
 
 
 def _of_env_target(sandbox: Sandbox, argument: str, name: str, depth: int) -> str | None:
-    found = find(sandbox, name)
-    if found.path is None and " " in argument and not argument.startswith("-"):
+    program = find(sandbox, name)
+    if program.path is None and " " in argument and not argument.startswith("-"):
         return f"passes {argument!r} to env as one name, as the kernel does not split it: write `env -S {argument}`"
-    reason = found.trouble
-    if reason is None and found.path and "/" in found.path:
-        reason = of_file(sandbox, found.path, depth + 1)
+    reason = program.trouble
+    if reason is None and program.path and "/" in program.path:
+        reason = of_file(sandbox, program.path, depth + 1)
     return f"names the interpreter {name} (by env), which {reason}" if reason else None
 
 

@@ -9,17 +9,17 @@ def interpreter(sandbox: Sandbox) -> Found:
     brought = sandbox.runtime.python if sandbox.runtime else None
     if "interpreter" not in sandbox.facts:
         sandbox.facts["interpreter"] = find(sandbox, sandbox.task.python_path or brought or "python3", "/")
-    found: Found = sandbox.facts["interpreter"]
-    return found
+    program: Found = sandbox.facts["interpreter"]
+    return program
 
 
 def task_python(sandbox: Sandbox) -> str | None:
     """The task's own Python, even where the agent has brought one for itself; None where the image has none."""
     if not sandbox.runtime:
         return interpreter(sandbox).path or find(sandbox, "python", "/").path
-    found = find(sandbox, "python3", "/")
-    brought = found.path is None or found.path.startswith(f"{sandbox.runtime.prefix}/")
-    return None if brought or found.trouble else found.path
+    program = find(sandbox, "python3", "/")
+    brought = program.path is None or program.path.startswith(f"{sandbox.runtime.prefix}/")
+    return None if brought or program.trouble else program.path
 
 
 def failed(sandbox: Sandbox) -> bool:

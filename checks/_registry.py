@@ -168,7 +168,7 @@ def _import(file: Path) -> ModuleType:
 
 def chosen(checks: list[Check], names: list[str]) -> list[Check]:
     """The checks of these names and all that they build on. Raises KeyError for an unknown name."""
-    by_name = {one.name: one for one in checks}
+    by_name = {check.name: check for check in checks}
     wanted: set[str] = set()
 
     def want(name: str) -> None:
@@ -179,7 +179,7 @@ def chosen(checks: list[Check], names: list[str]) -> list[Check]:
 
     for name in names:
         want(name)
-    return [one for one in checks if one.name in wanted]
+    return [check for check in checks if check.name in wanted]
 
 
 # The order in which a reader would look for the cause; checks of others come after them.

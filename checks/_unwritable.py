@@ -71,9 +71,9 @@ class Unwritable:
 
 def below(sandbox: Sandbox, *roots: str) -> Unwritable:
     """What lies in `roots`, links not followed, and can't be written or searched by the agent's user."""
-    found = sandbox.sh(WALK, JUDGE, *roots, shown=f"find {' '.join(roots)} ! -writable", within=SECONDS)
-    lines = [line.partition(" ") for line in found.lines]
+    result = sandbox.sh(WALK, JUDGE, *roots, shown=f"find {' '.join(roots)} ! -writable", within=SECONDS)
+    lines = [line.partition(" ") for line in result.lines]
     paths = [rest[:300] for kind, _, rest in lines if kind == "P"]
     count = sum(int(rest) for kind, _, rest in lines if kind == "N" and rest.isdecimal() and len(rest) < 12)
     uid = next((rest for kind, _, rest in lines if kind == "U"), "?")
-    return Unwritable(max(count, len(paths)), tuple(paths[:SHOWN]), uid, found.stopped is None)
+    return Unwritable(max(count, len(paths)), tuple(paths[:SHOWN]), uid, result.stopped is None)

@@ -14,9 +14,9 @@ export LC_ALL=C
 file="$1/.taskgate-$2"
 set -C
 echo ok >"$file" || { [ -e "$file" ] || exit 1; rm -f -- "$file" 2>/dev/null; exit 28; }
-read -r said <"$file"
+read -r content <"$file"
 rm -f -- "$file" 2>/dev/null
-[ "$said" = ok ]
+[ "$content" = ok ]
 """
 
 

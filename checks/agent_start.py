@@ -73,9 +73,9 @@ def _module(sandbox: Sandbox, agent: Agent) -> Iterator[str]:
     """As a run starts it: by `python -m`, unless the agent has a program of its own, which is no folder's guest."""
     assert agent.module
     if agent.run:
-        found = _program.find(sandbox, sandbox.program(agent.run[0]))
-        script = found.path and _program.console_script(sandbox, found.path)
-        if found.trouble or not found.path:
+        file = _program.find(sandbox, sandbox.program(agent.run[0]))
+        script = file.path and _program.console_script(sandbox, file.path)
+        if file.trouble or not file.path:
             return
         if script:
             yield from _imports(sandbox, script[0], agent.module, safe=True)
@@ -118,8 +118,8 @@ def _program_of(sandbox: Sandbox, name: str) -> Iterator[str]:
         short = reason.startswith("is ")
         yield f"the agent's program {name} {reason}" if short else f"the agent's program {name} can't start: {reason}"
         return
-    found = _program.find(sandbox, program)
-    if found.path and (script := _program.console_script(sandbox, found.path)):
+    file = _program.find(sandbox, program)
+    if file.path and (script := _program.console_script(sandbox, file.path)):
         python, module, attribute = script
         yield from _imports(sandbox, python, module, safe=True, attribute=attribute)
 

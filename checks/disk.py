@@ -14,8 +14,8 @@ def disk(sandbox: Sandbox) -> Iterator[str]:
 
     Free space on the engine's disk. This is the host's trouble, never the image's.
     """
-    found = sandbox.sh('[ -d "$1" ] || set -- /; LC_ALL=C df -Pk "$1"', sandbox.start_dir)
-    columns = found.lines[-1].split() if found.ok and found.lines else []
+    result = sandbox.sh('[ -d "$1" ] || set -- /; LC_ALL=C df -Pk "$1"', sandbox.start_dir)
+    columns = result.lines[-1].split() if result.ok and result.lines else []
     if len(columns) < 4 or not re.fullmatch(r"\d{1,18}", columns[-3], re.ASCII):
         yield Skip("the image has no working df")
     elif (free := int(columns[-3]) >> 10) < FREE_MIB:

@@ -11,13 +11,13 @@ def git_available(sandbox: Sandbox) -> Iterator[str]:
 
     Install it (`RUN apt-get update && apt-get install -y git`, `RUN apk add git`).
     """
-    found = _git.program(sandbox)
-    if found.path is None or found.trouble:
-        yield f"{found.path} {found.trouble}" if found.path else "there is no git on PATH"
+    git = _git.program(sandbox)
+    if git.path is None or git.trouble:
+        yield f"{git.path} {git.trouble}" if git.path else "there is no git on PATH"
         return
-    version = sandbox.as_agent('"$1" --version', found.path, where="/")
+    version = sandbox.as_agent('"$1" --version', git.path, where="/")
     if version.code:
         last = (version.lines or ["it printed nothing"])[-1][:200]
-        yield f"{found.path} is there but {of_file(sandbox, found.path) or f'does not run: {last}'}"
+        yield f"{git.path} is there but {of_file(sandbox, git.path) or f'does not run: {last}'}"
     else:
         sandbox.facts["git_version"] = version.out.strip()

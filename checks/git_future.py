@@ -29,9 +29,9 @@ def git_future(sandbox: Sandbox) -> Iterator[str]:
         # Only where git_repo is off.
         yield Skip("there is no repository")
         return
-    found = git(sandbox, BEYOND)
-    if found.code:
+    result = git(sandbox, BEYOND)
+    if result.code:
         yield Warn("the commits beyond HEAD can't be listed")
-    elif found.lines and found.lines[0].strip() != "0":
-        newest = found.lines[1] if len(found.lines) > 1 else "?"
-        yield Warn(f"{found.lines[0]} commits beyond HEAD are reachable, the newest: {newest}")
+    elif result.lines and result.lines[0].strip() != "0":
+        newest = result.lines[1] if len(result.lines) > 1 else "?"
+        yield Warn(f"{result.lines[0]} commits beyond HEAD are reachable, the newest: {newest}")

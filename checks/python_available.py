@@ -46,35 +46,35 @@ def python_available(sandbox: Sandbox) -> Iterator[str]:
         yield Skip("the manifest asks for no Python")
         return
     sandbox.facts["python_failed"] = True
-    found = interpreter(sandbox)
-    if found.path is None:
-        found = _plain(sandbox, found)
-        if found.path and not found.trouble:
-            yield Warn(f"there is no python3 on PATH, only {found.path}")
-    if found.path is None or found.trouble:
-        yield _missing(sandbox, found)
+    program = interpreter(sandbox)
+    if program.path is None:
+        program = _plain(sandbox, program)
+        if program.path and not program.trouble:
+            yield Warn(f"there is no python3 on PATH, only {program.path}")
+    if program.path is None or program.trouble:
+        yield _missing(sandbox, program)
         return
-    reasons = list(_judged(sandbox, found.path, wanted))
+    reasons = list(_judged(sandbox, program.path, wanted))
     sandbox.facts["python_failed"] = any(not isinstance(reason, Warn) for reason in reasons)
     yield from reasons
 
 
-def _plain(sandbox: Sandbox, found: Found) -> Found:
+def _plain(sandbox: Sandbox, program: Found) -> Found:
     """A `python` that is no python3 will do where the run doesn't start the agent by that name."""
     agent = sandbox.task.agent
     if sandbox.task.python_path or (sandbox.runtime and sandbox.runtime.python):
-        return found
+        return program
     plain = find(sandbox, "python", "/")
     if agent and agent.module and not agent.run and plain.path:
         return Found(None, f"; {plain.path} is there, but a run starts the agent's module by python3")
     return plain if plain.path else Found(None, "")
 
 
-def _missing(sandbox: Sandbox, found: Found) -> str:
+def _missing(sandbox: Sandbox, program: Found) -> str:
     named = sandbox.task.python_path or (sandbox.runtime and sandbox.runtime.python)
-    if found.path or named:
-        return f"{found.path or named} {found.trouble}"
-    return f"there is no python3 on PATH{found.trouble}"
+    if program.path or named:
+        return f"{program.path or named} {program.trouble}"
+    return f"there is no python3 on PATH{program.trouble}"
 
 
 def _judged(sandbox: Sandbox, python: str, wanted: str) -> Iterator[str]:

@@ -36,10 +36,10 @@ def _contents(sandbox: Sandbox, path: str) -> Iterator[str]:
         roots.append(f"{repository}/.git/")
     if not roots:
         return
-    found = _unwritable.below(sandbox, *roots)
-    if found.count:
-        yield f"in {path}, {found}"
-    elif not found.whole:
+    unwritable = _unwritable.below(sandbox, *roots)
+    if unwritable.count:
+        yield f"in {path}, {unwritable}"
+    elif not unwritable.whole:
         yield Warn(f"{path} has more files than could be looked at in {_unwritable.SECONDS:g} s")
 
 

@@ -37,10 +37,10 @@ def add(commands: Any) -> None:
 def run(given: argparse.Namespace) -> int:
     if given.jobs < 1:
         raise UsageError("must be 1 or more", field="--jobs")
-    found = task_set.read(given.source, format=given.format, defaults=given.defaults)
-    if isinstance(found, list):
+    loaded = task_set.read(given.source, format=given.format, defaults=given.defaults)
+    if isinstance(loaded, list):
         raise UsageError("is a manifest: all its tasks name an image", file=given.source)
-    source, rows = found
+    source, rows = loaded
     # What is wrong with a row must be known before the first hour of building.
     known = task_set.tasks(
         source, [_built(row, number, {}) for number, row in enumerate(rows)], defaults=given.defaults

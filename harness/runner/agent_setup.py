@@ -78,9 +78,9 @@ def environment(
         "TASKGATE_SKILLS": task.skills_dir,
         "TASKGATE_MCP_SERVERS": json.dumps(mcp_servers(task)) if task.mcp_servers else None,
     }
-    told = {name: str(value) for name, value in given.items() if value is not None}
-    found = {**of_agent(image, task, bundle), **told, **room, **spec.env, **spec.secrets}
-    return found | _past_proxies({**image.env, **task.env, **found}) if room else found
+    fields = {name: str(value) for name, value in given.items() if value is not None}
+    variables = {**of_agent(image, task, bundle), **fields, **room, **spec.env, **spec.secrets}
+    return variables | _past_proxies({**image.env, **task.env, **variables}) if room else variables
 
 
 def _past_proxies(env: Mapping[str, str]) -> dict[str, str]:
@@ -97,7 +97,7 @@ def mcp_servers(task: Task) -> list[dict[str, Any]]:
 
 
 def described(task: Task, image: Image, budget: Budget, folders: Folders) -> dict[str, Any]:
-    """The task as a server or a driver is told of it."""
+    """The task as a server or a driver receives it."""
     return {
         "task_id": task.id,
         "workdir": task.start_dir(image.workdir),

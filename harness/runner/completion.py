@@ -143,12 +143,12 @@ def read(folder: Path, task_id: str) -> Statement:
         answer = {name: value for name, value in prediction.items() if name not in ABOUT}
         if not answer:
             raise Unfinished(f"{PREDICTION} holds no prediction")
-        said, predicted = _parts(trajectory), _parts(prediction)
+        parts, predicted = _parts(trajectory), _parts(prediction)
         return Statement(
-            submitted=blame.submitted([*said, *predicted]),
+            submitted=blame.submitted([*parts, *predicted]),
             empty=all(_blank(value) for value in answer.values()),
             steps=any(isinstance(value, list) and value for value in trajectory.values()),
-            failure=blame.of_parts(TRAJECTORY, said) or blame.of_parts(PREDICTION, predicted),
+            failure=blame.of_parts(TRAJECTORY, parts) or blame.of_parts(PREDICTION, predicted),
         )
 
 

@@ -74,8 +74,8 @@ def cost_of(results: Results, task_id: str) -> float | None:
                 return _from_document(json.loads(file.read()))
             data = file.read(END_BYTES)
             file.seek(size - END_BYTES)
-            found = COST.findall(data + file.read(END_BYTES))
-            return _number(float(found[-1])) if found else None
+            costs = COST.findall(data + file.read(END_BYTES))
+            return _number(float(costs[-1])) if costs else None
     except (OSError, ValueError, RecursionError):
         return None
 

@@ -116,7 +116,7 @@ class Runner:
                     item = self._left.popleft()
                 except IndexError:
                     return
-                if result := self._one(item):
+                if result := self._run_item(item):
                     self._bookkeeping.result(result)
                     self._ended.put(result)
         except BaseException as error:
@@ -131,7 +131,7 @@ class Runner:
             if not self._controls.ending and self._task_run.may_need(task := self._left[0].task):
                 engine.images.expect(task.request)
 
-    def _one(self, item: Item) -> TaskResult | None:
+    def _run_item(self, item: Item) -> TaskResult | None:
         """What becomes of a task; None where its engine failed it and it is in the queue again, for another one."""
         engine = self._pool.acquire(item.tried, self._controls.stopping)
         if engine is None:

@@ -18,7 +18,7 @@ from taskgate.harness.sandbox.archive import MAX_BYTES, MAX_ENTRIES
 
 BLOCK_BYTES = tarfile.BLOCKSIZE
 CHUNK_BYTES, READY_BYTES = 64 << 10, 1 << 20
-# What an entry is told beside its header: long names, times, large sizes.
+# Extensions of an entry's header: long names, times, large sizes.
 PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
 EXTENDED = (*PAX, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 EXTENDED_BYTES, ALL_EXTENDED_BYTES = 1 << 20, 1 << 30
@@ -56,7 +56,7 @@ class _TooMuch(Exception):
 def _walk(source: _Unpacked) -> None:
     """From header to header, up to the end. Raises _TooMuch, and what parsers raise."""
     entries, extended = 0, 0
-    said: int | None = None
+    pax_size: int | None = None
     block = source.exactly(BLOCK_BYTES)
     while block.strip(b"\0"):
         header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
@@ -64,8 +64,8 @@ def _walk(source: _Unpacked) -> None:
             extended += BLOCK_BYTES + header.size
             if header.size > EXTENDED_BYTES or extended > ALL_EXTENDED_BYTES:
                 raise _TooMuch("says too much of its entries")
-            told = source.exactly(_padded(header.size))[: header.size]
-            said = _size(told) if header.type in PAX else said
+            extension = source.exactly(_padded(header.size))[: header.size]
+            pax_size = _size(extension) if header.type in PAX else pax_size
         else:
             entries += 1
             if entries > MAX_ENTRIES:
@@ -73,8 +73,8 @@ def _walk(source: _Unpacked) -> None:
             if header.type == tarfile.GNUTYPE_SPARSE and block[SPARSE_MORE]:
                 _skip_map(source)
             if header.isreg() or header.type not in tarfile.SUPPORTED_TYPES:
-                source.skip(_padded(header.size if said is None else said))
-            said = None
+                source.skip(_padded(header.size if pax_size is None else pax_size))
+            pax_size = None
         # Not every program writes the blocks of zeros at the end.
         block = source.exactly(BLOCK_BYTES, or_end=True)
 
@@ -93,7 +93,7 @@ def _skip_map(source: _Unpacked) -> None:
 
 def _size(records: bytes) -> int | None:
     """The size that a PAX header gives its entry, if it does; lines are `LENGTH NAME=VALUE`."""
-    found, at = None, 0
+    size, at = None, 0
     while at < len(records) and records[at]:
         digits = records[at : at + 20].partition(b" ")[0]
         if not digits.isdigit() or not len(digits) < int(digits) <= len(records) - at:
@@ -101,8 +101,8 @@ def _size(records: bytes) -> int | None:
         name, _, value = records[at + len(digits) + 1 : at + int(digits)].partition(b"=")
         at += int(digits)
         if name == b"size":
-            found = int(value)
-    return found
+            size = int(value)
+    return size
 
 
 class _Unpacked:

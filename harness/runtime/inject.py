@@ -80,7 +80,7 @@ class Injection:
                 sources.resolve(engine, self._store, runtime, platform)
             self._room(engine, list(wanted.values()))
         with ThreadPoolExecutor(self._jobs) as pool:
-            running = [pool.submit(self._one, task) for task in wanted.values()]
+            running = [pool.submit(self._inject, task) for task in wanted.values()]
             try:
                 for future in as_completed(running):
                     yield future.result()
@@ -110,7 +110,7 @@ class Injection:
                 raise UsageError(problem, field="--tag")
         return name
 
-    def _one(self, task: Task) -> Injected:
+    def _inject(self, task: Task) -> Injected:
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(TRIES),
             wait=tenacity.wait_exponential(multiplier=0.5, max=10) + tenacity.wait_random(0, 0.5),

@@ -35,15 +35,15 @@ def existing_attributes(container: Any, dest: str, names: list[str]) -> dict[str
 
     By the container's own `stat` if it runs and has one, else from the tar of all that is there. Raises InfraError.
     """
-    found: dict[str, Attributes] = {}
+    owners: dict[str, Attributes] = {}
     folder, base = posixpath.split(dest)
     paths = {posixpath.join(base, name) if name else base: name for name in names}
     for batch in _batches(list(paths)):
         known = _by_stat(container, folder, batch)
         if known is None:
             return _by_tar(container, dest, set(names))
-        found.update({paths[path]: attributes for path, attributes in known.items()})
-    return found
+        owners.update({paths[path]: attributes for path, attributes in known.items()})
+    return owners
 
 
 def _batches(paths: list[str]) -> Iterator[list[str]]:
@@ -84,18 +84,18 @@ def _by_stat(container: Any, folder: str, paths: list[str]) -> dict[str, Attribu
 
 
 def _by_tar(container: Any, dest: str, names: set[str]) -> dict[str, Attributes]:
-    found: dict[str, Attributes] = {}
+    owners: dict[str, Attributes] = {}
     try:
         with archive_api.tar(container.client.api, container.id, dest) as tar:
             for member in tar:
                 name = posixpath.normpath(member.name).partition("/")[2]
                 if name in names:
-                    found[name] = Attributes(member.uid, member.gid, member.mode & 0o7777)
-                if len(found) == len(names):
+                    owners[name] = Attributes(member.uid, member.gid, member.mode & 0o7777)
+                if len(owners) == len(names):
                     break
     except (FileNotFoundError, tarfile.TarError):
         pass
-    return found
+    return owners
 
 
 def owner_ids(container: Any, owner: str) -> tuple[int, int]:

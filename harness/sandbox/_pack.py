@@ -47,17 +47,17 @@ def entries(source: Path, special: Special) -> list[Entry]:
 
     Raises PathNotPermitted, TransferError (also for a pipe, socket or device, if `special` is "refuse").
     """
-    found: list[Entry] = []
+    collected: list[Entry] = []
     try:
-        _collect("", source, special, found)
+        _collect("", source, special, collected)
     except PermissionError as error:
         raise PathNotPermitted(f"{error.filename or source} can't be read: {error.strerror or error}") from error
     except OSError as error:
         raise TransferError(f"{error.filename or source} can't be read: {error.strerror or error}") from error
-    return found
+    return collected
 
 
-def _collect(name: str, path: Path, special: Special, found: list[Entry]) -> None:
+def _collect(name: str, path: Path, special: Special, collected: list[Entry]) -> None:
     entry = Entry(name, path, path.lstat())
     mode = entry.about.st_mode
     if not (entry.is_file or entry.is_folder or stat.S_ISLNK(mode)):
@@ -66,21 +66,21 @@ def _collect(name: str, path: Path, special: Special, found: list[Entry]) -> Non
         raise TransferError(f"{path} is neither file, folder nor link")
     if entry.is_file and not os.access(path, os.R_OK):
         raise PathNotPermitted(f"{path} can't be read: permission denied")
-    found.append(entry)
+    collected.append(entry)
     if entry.is_folder:
         for below in sorted(path.iterdir()):
-            _collect(f"{name}/{below.name}" if name else below.name, below, special, found)
+            _collect(f"{name}/{below.name}" if name else below.name, below, special, collected)
 
 
 def tar_stream(
-    found: list[Entry], top: str, parents: list[str], parent: Attributes, attributes: Callable[[Entry], Attributes]
+    collected: list[Entry], top: str, parents: list[str], parent: Attributes, attributes: Callable[[Entry], Attributes]
 ) -> Iterator[bytes]:
     """The tar of `found`, named `top`, below folders `parents` that are made.
 
     Raises TransferError if a file changes meanwhile.
     """
     pieces, size = [], 0
-    for piece in _pieces(found, top, parents, parent, attributes):
+    for piece in _pieces(collected, top, parents, parent, attributes):
         pieces.append(piece)
         size += len(piece)
         if size >= CHUNK_BYTES:
@@ -91,7 +91,7 @@ def tar_stream(
 
 
 def _pieces(
-    found: list[Entry], top: str, parents: list[str], parent: Attributes, attributes: Callable[[Entry], Attributes]
+    collected: list[Entry], top: str, parents: list[str], parent: Attributes, attributes: Callable[[Entry], Attributes]
 ) -> Iterator[bytes]:
     for path in parents:
         member = tarfile.TarInfo(path)
@@ -99,7 +99,7 @@ def _pieces(
         member.uid, member.gid = parent.uid, parent.gid
         yield _header(member)
     first: dict[tuple[int, int], str] = {}
-    for entry in found:
+    for entry in collected:
         name = f"{top}/{entry.name}" if entry.name else top
         member = _member(entry, name, attributes(entry))
         key = entry.about.st_dev, entry.about.st_ino

@@ -236,7 +236,7 @@ class Termination:
         self._deadline = time.monotonic() + TOTAL_SECONDS
 
     def run(self) -> bool:
-        """True once no process of the command is left; False where one is, or where that can't be told.
+        """True once no process of the command is left; False where one is, or where that can't be determined.
 
         Raises InfraError where the engine fails.
         """

@@ -45,10 +45,10 @@ def stat(container: Any, path: str, *, follow: bool = True) -> FileStat | None:
         about = archive_api.stat(container.client.api, container.id, posixpath.normpath(path))
         if about is None:
             return None
-        found = _described(path, about)
-        if found.kind != "link" or not follow:
-            return found
-        path = found.target
+        entry = _described(path, about)
+        if entry.kind != "link" or not follow:
+            return entry
+        path = entry.target
     return None
 
 

@@ -78,14 +78,14 @@ def _pieces(output: Any) -> Iterator[bytes]:
 def _status_of_stream(output: Any) -> int | None:
     """The status of the exec that a stream of the SDK came from: its response knows the exec's address."""
     response = response_of(output)
-    found = STARTED.fullmatch(getattr(response, "url", None) or "")
-    if response is None or found is None:
+    match = STARTED.fullmatch(getattr(response, "url", None) or "")
+    if response is None or match is None:
         return None
     session = requests.Session()
-    session.mount(found["base"], response.connection)
+    session.mount(match["base"], response.connection)
     with classification.translated("asking for a command's status"):
         return exit_status(
-            lambda: session.get(found["base"] + "json", timeout=STATUS_SECONDS).json(), seconds=STATUS_SECONDS
+            lambda: session.get(match["base"] + "json", timeout=STATUS_SECONDS).json(), seconds=STATUS_SECONDS
         )
 
 

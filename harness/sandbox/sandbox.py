@@ -91,7 +91,7 @@ class Sandbox:
         self._seconds = task.timeout
 
     @cached_property
-    def _found(self) -> Image | ImageNotFound:
+    def _image_or_error(self) -> Image | ImageNotFound:
         try:
             if self._registry_lookup is None or self.task.pull == "never":
                 return self._fetch(self.task)
@@ -105,14 +105,14 @@ class Sandbox:
     @property
     def image(self) -> Image:
         """The image, pulled if need be. Raises ImageNotFound, PlatformUnavailable or InfraError."""
-        if isinstance(self._found, ImageNotFound):
-            raise self._found
-        return self._found
+        if isinstance(self._image_or_error, ImageNotFound):
+            raise self._image_or_error
+        return self._image_or_error
 
     @property
     def found_image(self) -> Image | None:
         """The image, if it was looked for and found."""
-        image = vars(self).get("_found")
+        image = vars(self).get("_image_or_error")
         return image if isinstance(image, Image) else None
 
     @property

@@ -140,7 +140,7 @@ class Shell:
         shown: str | None = None,
         more: Callable[[], float] | None = None,
     ) -> Result:
-        """Run `script` with `args` as `$1…`; `shown` is how a reader is told of it.
+        """Run `script` with `args` as `$1…`; `shown` is how it appears in reports.
 
         After `seconds`, and as many as `more` grants when they have passed, its processes are killed and `stopped`
         says so. Raises ShellDied, ShellStuck, InfraError.
@@ -181,12 +181,12 @@ class Shell:
         """Read until command `number` has ended: its exit status; None at the deadline or in a flood."""
         while True:
             begin = 0
-            for found in self._mark.finditer(self._pending):
-                kept.add(self._pending[begin : found.start()])
-                begin = found.end()
-                if int(found[1]) == number:
+            for match in self._mark.finditer(self._pending):
+                kept.add(self._pending[begin : match.start()])
+                begin = match.end()
+                if int(match[1]) == number:
                     self._pending = self._pending[begin:]
-                    return int(found[2])
+                    return int(match[2])
             # The shell is the image's: what only begins like a result is output, however long it goes on.
             end = max(begin, len(self._pending) - RESULT_BYTES)
             kept.add(self._pending[begin:end])

@@ -59,13 +59,13 @@ def copy_to_container(
         raise PathNotFound(f"there is no {source}")
     if not dest.startswith("/") or dest == "/":
         raise TransferError(f"{dest!r} is no absolute path of a file or folder in a container")
-    found = _pack.entries(source, special)
-    if not found:
+    packed = _pack.entries(source, special)
+    if not packed:
         raise TransferError(f"{source} is neither file, folder nor link")
     if user is not None:
-        _write_as(container, found, dest, user, mode)
+        _write_as(container, packed, dest, user, mode)
     else:
-        _write(container, found, dest, owner, mode)
+        _write(container, packed, dest, owner, mode)
     if verbose:
         safe_log(f"Copied {escape.line(str(source), 1000)} to {escape.line(dest, 1000)} in the container")
 
@@ -179,9 +179,9 @@ class _Fetching:
 # Into a container.
 
 
-def _write(container: Any, found: list[Entry], dest: str, owner: str | None, mode: int | None) -> None:
+def _write(container: Any, packed: list[Entry], dest: str, owner: str | None, mode: int | None) -> None:
     """Through the archive API, as root."""
-    source = found[0]
+    source = packed[0]
     ids = owner_ids(container, owner) if owner is not None else None
     folder, missing = _ground(container, posixpath.dirname(dest))
     parents = [posixpath.join(*missing[:count]) for count in range(1, len(missing) + 1)]
@@ -189,7 +189,7 @@ def _write(container: Any, found: list[Entry], dest: str, owner: str | None, mod
     there = _stat(container, posixpath.join(folder, name)) if not missing else None
     if there is not None and stat.S_ISDIR(_mode(there)) and not source.is_folder:
         raise PathIsDirectory(f"{dest} is a folder in the container, {source.path} is none")
-    keep = existing_attributes(container, dest, [entry.name for entry in found]) if there is not None else {}
+    keep = existing_attributes(container, dest, [entry.name for entry in packed]) if there is not None else {}
 
     def attributes(entry: Entry) -> Attributes:
         old = keep.get(entry.name, Attributes())
@@ -200,7 +200,7 @@ def _write(container: Any, found: list[Entry], dest: str, owner: str | None, mod
         parent = Attributes(*(ids or (0, 0)))
         with classification.translated(f"writing to {folder}"):
             # A file never replaces a folder, and no folder a file.
-            data = _pack.tar_stream(found, top, parents, parent, attributes)
+            data = _pack.tar_stream(packed, top, parents, parent, attributes)
             sdk.put_archive(container.client.api, container.id, folder, data, keep_folders=True)
 
     # A move onto a link would go to where it leads.
@@ -217,8 +217,8 @@ def _write(container: Any, found: list[Entry], dest: str, owner: str | None, mod
         raise
 
 
-def _write_as(container: Any, found: list[Entry], dest: str, user: str, mode: int | None) -> None:
-    source = found[0]
+def _write_as(container: Any, packed: list[Entry], dest: str, user: str, mode: int | None) -> None:
+    source = packed[0]
     if source.is_file:
         try:
             with source.path.open("rb") as file:
@@ -231,7 +231,7 @@ def _write_as(container: Any, found: list[Entry], dest: str, user: str, mode: in
             raise TransferError(f"{source.path} can't be read: {error.strerror}") from error
     elif source.is_folder:
         tar = _pack.tar_stream(
-            found, "x", [], Attributes(), lambda entry: Attributes(mode=mode if entry.is_file else None)
+            packed, "x", [], Attributes(), lambda entry: Attributes(mode=mode if entry.is_file else None)
         )
         _as_user.unpack(container, dest, tar, user)
     else:

@@ -90,7 +90,7 @@ class Builder:
                     engine = engine or self._connect()
                     assert row.build
                     tag = tag_of(str(row.fields.get("id")), row.build)
-                    done.put((number, self._one(engine, tag, row)))
+                    done.put((number, self._build(engine, tag, row)))
                 except InfraError as error:
                     done.put((number, Built("infra", tag, str(error)[:2000])))
                 except (OSError, ValueError, RecursionError, UsageError) as error:
@@ -103,7 +103,7 @@ class Builder:
                 engine.close()
             done.put(None)
 
-    def _one(self, engine: Engine, tag: str, row: Row) -> Built:
+    def _build(self, engine: Engine, tag: str, row: Row) -> Built:
         if engine.inspect(tag) is not None:
             return Built("there", tag)
         assert row.build

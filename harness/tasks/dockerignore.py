@@ -31,11 +31,11 @@ def _lines(file: Path) -> list[str]:
     if not os.path.lexists(file):
         return []
     text = yaml_tree.read(file, most=MOST_BYTES, regular=True).decode("utf-8-sig", "surrogateescape")
-    found = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
-    if len(found) > MOST_PATTERNS or any(len(line) > PATTERN_CHARS for line in found):
+    lines = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
+    if len(lines) > MOST_PATTERNS or any(len(line) > PATTERN_CHARS for line in lines):
         message = f"holds more than {MOST_PATTERNS} patterns, or one of more than {PATTERN_CHARS} characters"
         raise ManifestError(message, file=str(file))
-    return found
+    return lines
 
 
 class _Pattern(contexts.Pattern):
@@ -61,7 +61,7 @@ def expression(pattern: str) -> str:
         elif sign == "*":
             parts[-1].append("")
         else:
-            parts[-1][-1] += _one(sign)
+            parts[-1][-1] += _single(sign)
     built = _within(parts[0], final=len(parts) == 1)
     for part in parts[1:-1]:
         built += f"(?>(?:.*?/)??{_within(part)})"
@@ -78,7 +78,7 @@ def _within(pieces: list[str], *, final: bool = False) -> str:
     return built if last is None else f"{built}[^/]*{last}"
 
 
-def _one(sign: str) -> str:
+def _single(sign: str) -> str:
     """What stands for one character."""
     if sign == "?":
         return "[^/]"

@@ -69,15 +69,15 @@ def _translated(
     error: pydantic.ValidationError, node: Node, where: str, file: str, under: Sequence[str]
 ) -> Iterator[ManifestError]:
     """What pydantic found, in the manifest's words and lines."""
-    for found in error.errors(include_url=False, include_input=False):
-        place = [part for part in found["loc"] if part != "[key]"]
-        context = found.get("ctx") or {}
-        if found["type"] == INVALID and context.get("at"):
+    for detail in error.errors(include_url=False, include_input=False):
+        place = [part for part in detail["loc"] if part != "[key]"]
+        context = detail.get("ctx") or {}
+        if detail["type"] == INVALID and context.get("at"):
             place.append(context["at"])
-        if found["type"] in UNKNOWN:
+        if detail["type"] in UNKNOWN:
             problem = unknown_field(str(place[-1]), _names_at([*under, *place[:-1]]))
         else:
-            problem = PROBLEMS.get(found["type"], found["msg"]) + _example([*under, *place])
+            problem = PROBLEMS.get(detail["type"], detail["msg"]) + _example([*under, *place])
         yield ManifestError(problem, file=file, line=_line(node, place), field=_joined(where, place) or None)
 
 

@@ -51,8 +51,8 @@ def merged(defaults: Mapping[str, Any], given: dict[str, Any]) -> dict[str, Any]
 
 def defaults_of(kind: type) -> dict[str, Any]:
     """A dataclass's defaults by name."""
-    found = {known.name: task.default_of(known) for known in fields(kind)}
-    return {name: value for name, value in found.items() if value is not MISSING}
+    values = {known.name: task.default_of(known) for known in fields(kind)}
+    return {name: value for name, value in values.items() if value is not MISSING}
 
 
 @cache

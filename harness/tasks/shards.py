@@ -26,8 +26,8 @@ def pick(tasks: dict[str, Task], which: str | None, seconds: dict[str, float] | 
     """
     if which is None:
         return tasks
-    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", which, re.ASCII)
-    index, count = (int(found[1]), int(found[2])) if found else (0, 0)
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", which, re.ASCII)
+    index, count = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1 <= index <= count:
         raise UsageError(f"{which!r} is not of the form I/N with I from 1 to N", field="--shard")
     mine = _balanced(tasks, count, seconds) if seconds else {name: _hash(name) % count for name in tasks}
@@ -53,13 +53,13 @@ def recorded(path: Path) -> dict[str, float]:
 def _rows(path: Path) -> Iterable[Any]:
     """Records as they are written. Of a folder whose last run was stopped, the journal tells more."""
     if files.is_folder(path):
-        if files.is_file(document := path / VERDICTS) and (found := _rows(document)):
-            return found
+        if files.is_file(document := path / VERDICTS) and (rows := _rows(document)):
+            return rows
         path = path / JOURNAL
     if path.suffix == ".jsonl":
         return list(files.read_lines(path))
-    found = files.read_document(path)["tasks"]
-    return found if isinstance(found, list) else []
+    rows = files.read_document(path)["tasks"]
+    return rows if isinstance(rows, list) else []
 
 
 def _balanced(tasks: dict[str, Task], count: int, seconds: dict[str, float]) -> dict[str, int]:

@@ -26,12 +26,12 @@ def load(
 
     Raises UsageError, also where images must be built first.
     """
-    found = read(text, format=format, defaults=defaults, base=base, checks=checks)
-    if isinstance(found, list):
+    loaded = read(text, format=format, defaults=defaults, base=base, checks=checks)
+    if isinstance(loaded, list):
         if defaults is not None:
             raise UsageError(OWN_DEFAULTS, file=text, field="defaults")
-        return found
-    source, rows = found
+        return loaded
+    source, rows = loaded
     if waiting := [row for row in rows if row.build or row.service_builds]:
         raise UsageError(
             f"{len(waiting)} of {len(rows)} tasks bring a Dockerfile and no image: "

@@ -92,7 +92,7 @@ class RelayLink:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the agent is told."""
+        """The answer that the agent gets."""
         return {"TASKGATE_ENDPOINT": f"http://127.0.0.1:{ENDPOINT_PORT}"} if self._endpoint else {}
 
     @property

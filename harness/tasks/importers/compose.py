@@ -288,7 +288,7 @@ class _Service:
             value = {name: text if equals else None for name, equals, text in (item.partition("=") for item in value)}
         if not isinstance(value, dict):
             raise self._fail("must be a mapping, or a list of NAME=VALUE", "environment")
-        found = {}
+        variables = {}
         for name, text in value.items():
             key = f"environment.{name[:80]}"
             if not VARIABLE.fullmatch(name):
@@ -301,8 +301,8 @@ class _Service:
             else:
                 literal = self._literal(str(text).lower() if isinstance(text, bool) else str(text), key)
             if literal is not None:
-                found[name] = literal
-        return found
+                variables[name] = literal
+        return variables
 
     def _resources(self) -> tuple[dict[str, Any], str | None]:
         """The limits of the container, and its GPUs. `deploy` wins, as in compose."""
@@ -314,8 +314,8 @@ class _Service:
         memory = self._bytes(more.get("memory"), "deploy.resources.limits.memory") or self._size("mem_limit")
         pids = more.get("pids") or self._content.get("pids_limit")
         pids = pids if isinstance(pids, int) and pids > 0 else None
-        found = {"cpus": cpus, "memory": memory, "pids": pids}
-        return {name: value for name, value in found.items() if value}, self._gpus(resources)
+        values = {"cpus": cpus, "memory": memory, "pids": pids}
+        return {name: value for name, value in values.items() if value}, self._gpus(resources)
 
     def _gpus(self, resources: Any) -> str | None:
         reservations = resources.get("reservations") if isinstance(resources, dict) else None
@@ -350,8 +350,8 @@ class _Service:
             raise self._fail(str(error), key) from error
 
     def _capabilities(self) -> dict[str, list[str]]:
-        found = {"add": self._texts("cap_add"), "drop": self._texts("cap_drop")}
-        return {name: [text.upper() for text in texts] for name, texts in found.items() if texts}
+        capabilities = {"add": self._texts("cap_add"), "drop": self._texts("cap_drop")}
+        return {name: [text.upper() for text in texts] for name, texts in capabilities.items() if texts}
 
     def _ulimits(self) -> dict[str, str]:
         value = self._content.get("ulimits") or {}
@@ -398,10 +398,10 @@ class _Service:
         if value is None:
             return None
         text = self._literal(str(value), key) or ""
-        found = DURATION.fullmatch(text)
-        if not found or not text:
+        match = DURATION.fullmatch(text)
+        if not match or not text:
             raise self._fail("must be a duration such as 10s", key)
-        hours, minutes, seconds, thousandths = (float(part or 0) for part in found.groups())
+        hours, minutes, seconds, thousandths = (float(part or 0) for part in match.groups())
         return hours * 3600 + minutes * 60 + seconds + thousandths / 1000
 
     def _volumes(self, *, named: bool = False) -> Iterator[str]:

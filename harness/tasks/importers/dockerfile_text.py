@@ -23,16 +23,16 @@ def workdir(text: str, target: str | None = None) -> str | None:
     names: list[str] = []
     current: str | None = None
     for line in CONTINUED.sub(" ", text).split("\n"):
-        if line.lstrip().startswith("#") or not (found := INSTRUCTION.fullmatch(line)):
+        if line.lstrip().startswith("#") or not (instruction := INSTRUCTION.fullmatch(line)):
             continue
-        if found[1].upper() == "FROM":
+        if instruction[1].upper() == "FROM":
             if names and target is not None and target.lower() in (names[-1], str(len(names) - 1)):
                 break
-            stage = FROM.match(found[2])
+            stage = FROM.match(instruction[2])
             current = stages.get(stage["base"].lower()) if stage else None
             names.append((stage["stage"] if stage and stage["stage"] else str(len(names))).lower())
         else:
-            current = _joined(current, found[2].strip("\"'"))
+            current = _joined(current, instruction[2].strip("\"'"))
         if names:
             stages[names[-1]] = stages[str(len(names) - 1)] = current
     return current

@@ -125,15 +125,15 @@ class _Task:
             raise self._source.fail("must be a folder of the task's own", file=folder)
         image = environment.get("docker_image", str)
         env = self._env()
-        found = dockerfiles.find(self._source, folder, SERVICE, image=image, variables=env, implicit=True)
+        container = dockerfiles.find(self._source, folder, SERVICE, image=image, variables=env, implicit=True)
         if environment.get("tpu", dict):
-            found.unsupported["environment.tpu"] = "TPUs are not supported"
-        found.check()
-        inner = found.fields
+            container.unsupported["environment.tpu"] = "TPUs are not supported"
+        container.check()
+        inner = container.fields
         fields = {
             **inner,
             "id": name,
-            "image": found.image,
+            "image": container.image,
             "repo_path": None,
             "workdir": environment.get("workdir", str) or inner.get("workdir"),
             # What either closes is closed.
@@ -149,11 +149,11 @@ class _Task:
             "mcp_servers": [_mcp(server) for server in environment.tables("mcp_servers")],
             "skills_dir": environment.get("skills_dir", str),
             "artifacts": self._artifacts(),
-            "services": found.services,
+            "services": container.services,
             "proof": self._proof(),
         }
         kept = {key: value for key, value in fields.items() if value not in (None, {}, []) or key == "repo_path"}
-        return Row(kept, str(self._file), build=found.build, service_builds=found.builds)
+        return Row(kept, str(self._file), build=container.build, service_builds=container.builds)
 
     def _proof(self) -> dict[str, Any] | None:
         """How it is proven: by the reference solution, if it brings one."""
@@ -165,14 +165,14 @@ class _Task:
 
     def _env(self) -> dict[str, str]:
         """What [environment.env] sets. A variable of the host without a default may be a secret: a run has --secret."""
-        found = {}
+        variables = {}
         for key, value in (self._environment.get("env", dict) or {}).items():
             template = TEMPLATE.fullmatch(str(value))
             if template is None:
-                found[key] = str(value)
+                variables[key] = str(value)
             elif template[2] is not None:
-                found[key] = template[2]
-        return found
+                variables[key] = template[2]
+        return variables
 
     def _network(self) -> str:
         """Closed where the agent has no open network in any step. Raises UsageError."""
@@ -202,12 +202,12 @@ class _Task:
         return {} if None in times else {"seconds": sum(times)}
 
     def _limits(self) -> dict[str, Any]:
-        found = {
+        limits = {
             "cpus": self._environment.get("cpus", int, float),
             "memory": self._size("memory_mb", "memory"),
             "disk": self._size("storage_mb", "storage"),
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in limits.items() if value is not None}
 
     def _size(self, key: str, old: str) -> int | str | None:
         value: int | None = self._environment.get(key, int)

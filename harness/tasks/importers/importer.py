@@ -96,18 +96,18 @@ COMMON = ("format", "match", "defaults", "ignore_unsupported")
 def all_importers() -> dict[str, Importer]:
     """Every format by its name: those in this folder, and installed ones. Raises UsageError for one that is broken."""
     package = importlib.import_module("taskgate.harness.tasks.importers")
-    found: list[Importer] = []
+    importers: list[Importer] = []
     for module in pkgutil.iter_modules(package.__path__):
         loaded = importlib.import_module(f"{package.__name__}.{module.name}")
         if isinstance(importer := getattr(loaded, "IMPORTER", None), Importer):
-            found.append(importer)
+            importers.append(importer)
     for point in entry_points(group="taskgate.importers"):
         try:
             loaded = point.load()
         except Exception as error:
             raise UsageError(f"the importer {point.name} can't be loaded: {type(error).__name__}: {error}") from error
-        found.append(getattr(loaded, "IMPORTER", loaded))
-    return {importer.name: importer for importer in found}
+        importers.append(getattr(loaded, "IMPORTER", loaded))
+    return {importer.name: importer for importer in importers}
 
 
 def choose(source: Source, format: str | None = None) -> Importer | None:

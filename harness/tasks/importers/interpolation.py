@@ -19,17 +19,17 @@ REFERENCE = re.compile(
 def interpolated(text: str, variables: Mapping[str, str]) -> str | None:
     """The text with its variables replaced; None where one of them has no value here."""
     parts, end = [], 0
-    for found in REFERENCE.finditer(text):
-        value = "$" if found["escaped"] else _value(found, variables)
+    for match in REFERENCE.finditer(text):
+        value = "$" if match["escaped"] else _value(match, variables)
         if value is None:
             return None
-        parts += [text[end : found.start()], value]
-        end = found.end()
+        parts += [text[end : match.start()], value]
+        end = match.end()
     return "".join([*parts, text[end:]])
 
 
-def _value(found: re.Match[str], variables: Mapping[str, str]) -> str | None:
-    name, sign, rest = found["name"] or found["plain"], found["sign"] or "", found["rest"] or ""
+def _value(match: re.Match[str], variables: Mapping[str, str]) -> str | None:
+    name, sign, rest = match["name"] or match["plain"], match["sign"] or "", match["rest"] or ""
     value = variables.get(name)
     counts_as_set = value is not None and (bool(value) or not sign.startswith(":"))
     if sign.endswith("+"):

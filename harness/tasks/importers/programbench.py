@@ -33,13 +33,13 @@ def load(source: Source) -> Iterator[Row]:
     """The rows. Raises UsageError for a task.yaml that lacks what makes it one."""
     tag = source.options.get("tag", TAG)
     organisation = source.options.get("org") or os.environ.get(ORGANISATION_VARIABLE, ORGANISATION)
-    found = False
+    any_task = False
     for folder in _folders(source):
         file = folder / "task.yaml"
         task_id = folder.name
         if task_id.startswith(FIXTURES):
             continue
-        found = True
+        any_task = True
         content = yaml_tree.plain_yaml(file)
         if not isinstance(content, dict) or (missing := KEYS - content.keys()):
             raise source.fail(
@@ -61,7 +61,7 @@ def load(source: Source) -> Iterator[Row]:
             },
             str(file),
         )
-    if not found:
+    if not any_task:
         raise source.fail("no tasks of ProgramBench: expected OWNER__REPO.SHA/task.yaml in it, or in data/tasks")
 
 
@@ -76,9 +76,9 @@ def _folders(source: Source) -> list[Path]:
     if (top / "task.yaml").is_file():
         return [top]
     for below in BELOW:
-        found = [file.parent for file in sorted((top / below).glob("*/task.yaml"))]
-        if found:
-            return found
+        folders = [file.parent for file in sorted((top / below).glob("*/task.yaml"))]
+        if folders:
+            return folders
     return []
 
 

@@ -25,16 +25,16 @@ def load(source: Source) -> Iterator[Row]:
         raise source.fail("expected registry://HOST[:PORT][/NAMESPACE]")
     client = Client(host, scheme=scheme)
     repositories = _repositories(client, namespace)
-    found = False
+    any_image = False
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for repository, tags in zip(
             repositories, pool.map(lambda name: _tags(client, name), repositories), strict=True
         ):
             for tag in tags:
-                found = True
+                any_image = True
                 name = f"{repository}:{tag}"
                 yield Row({"image": f"{host}/{name}", "id": name}, source.text, fallback={"repo_path": None})
-    if not found:
+    if not any_image:
         raise source.fail("there are no images")
 
 

@@ -103,13 +103,13 @@ def _predicted(source: Source) -> set[str] | None:
     where = source.options.get("predictions")
     if where is None:
         return None
-    found = set()
+    ids = set()
     for line, row in _rows(Source(where)):
         task_id = row.get("instance_id") if isinstance(row, dict) else None
         if not isinstance(task_id, str):
             raise source.fail("must be text", file=where, line=line, field="instance_id")
-        found.add(task_id)
-    return found
+        ids.add(task_id)
+    return ids
 
 
 def _rows(source: Source) -> Iterator[tuple[int, Any]]:
@@ -175,17 +175,17 @@ def _leaves(source: Source, file: Any) -> list[str]:
         raise source.fail(f"holds more than {MAX_ROWS:,} rows")
     columns = [file.schema.column(place) for place in range(len(file.schema))]
     flat = {column.path: place for place, column in enumerate(columns) if not column.max_repetition_level}
-    found = [name for name in NEEDED if name in flat]
+    needed = [name for name in NEEDED if name in flat]
     for name in NEEDED:
-        if name in file.schema_arrow.names and name not in found:
+        if name in file.schema_arrow.names and name not in needed:
             raise source.fail("must be text", field=name)
-    for name in found:
+    for name in needed:
         if columns[flat[name]].physical_type == "FIXED_LEN_BYTE_ARRAY":
             raise source.fail("must be text", field=name)
     groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
-    if sum(group.column(flat[name]).total_uncompressed_size for group in groups for name in found) > MAX_COLUMNS:
+    if sum(group.column(flat[name]).total_uncompressed_size for group in groups for name in needed) > MAX_COLUMNS:
         raise source.fail(f"its ids, images and commits are larger than {MAX_COLUMNS >> 20} MiB")
-    return found
+    return needed
 
 
 def _bounded(source: Source, batch: Any) -> None:

@@ -25,7 +25,7 @@ TESTBED = "/testbed"
 LINUX, WINDOWS = "linux/amd64", "windows/amd64"
 LIVE, SMITH, GYM, REBENCH, PRO = "starryzhang", "swebench", "xingyaoww", "swerebench", "jefzda"
 WINDOWS_IMAGE = "sweb.eval.win"
-# SWE-Gym's rows have the columns of SWE-bench's: it is told by its repositories, which are none of SWE-bench's.
+# SWE-Gym's rows have the columns of SWE-bench's: it is recognised by its repositories, none of which is SWE-bench's.
 GYM_REPOSITORIES = frozenset(
     "Project-MONAI/MONAI bokeh/bokeh conan-io/conan dask/dask facebookresearch/hydra getmoto/moto iterative/dvc"
     " modin-project/modin pandas-dev/pandas pydantic/pydantic python/mypy".lower().split()

@@ -40,19 +40,19 @@ def load(source: Source) -> Iterator[Row]:
         content = yaml_tree.plain_yaml(file)
         if not isinstance(content, dict) or "instruction" not in content:
             raise source.fail("is missing", file=file, field="instruction")
-        found = dockerfiles.find(source, folder, SERVICE, variables=VARIABLES)
-        found.check()
+        container = dockerfiles.find(source, folder, SERVICE, variables=VARIABLES)
+        container.check()
         seconds = content.get("max_agent_timeout_sec")
         fields: dict[str, Any] = {
             "id": folder.resolve().name,
             "repo_path": None,
-            **found.fields,
+            **container.fields,
             "budget": {"seconds": AGENT_SECONDS if seconds is None else seconds},
             **_proof(folder, seconds),
-            **({"services": found.services} if found.services else {}),
-            **({"image": found.image} if found.image else {}),
+            **({"services": container.services} if container.services else {}),
+            **({"image": container.image} if container.image else {}),
         }
-        yield Row(fields, str(file), build=found.build, service_builds=found.builds)
+        yield Row(fields, str(file), build=container.build, service_builds=container.builds)
 
 
 def _proof(folder: Path, seconds: Any) -> dict[str, Any]:
