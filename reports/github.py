@@ -45,9 +45,9 @@ def markdown(tally: Tally) -> str:
     lines = ["## taskgate", "", "| " + " | ".join(counts) + " | not judged |", "|" + " ---: |" * (len(counts) + 1)]
     cells = [str(number) for number in counts.values()]
     lines += ["| " + " | ".join([*cells, str(len(tally.scope - set(tally.records)))]) + " |", ""]
-    found = wording.groups(tally)
-    for verdict in dict.fromkeys(verdict for verdict, _ in found):
-        groups = [group for name, group in found if name == verdict]
+    all_groups = wording.groups(tally)
+    for verdict in dict.fromkeys(verdict for verdict, _ in all_groups):
+        groups = [group for name, group in all_groups if name == verdict]
         lines += [f"### {verdict}", "", "| images | check | reason | tasks |", "| ---: | --- | --- | --- |"]
         for check, reason, ids in groups[:ROWS]:
             named = shortened(ids, IDS, lambda task_id: escape.markdown(task_id, 80))

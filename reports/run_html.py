@@ -87,9 +87,9 @@ def lanes(rows: Sequence[RunRow]) -> list[Lanes]:
         return []
     first, last = min(start for start, _, _ in spans), max(end for _, end, _ in spans)
     scale = WIDTH / max(last - first, 1e-9)
-    found: dict[str, tuple[list[float], list[Bar]]] = {}
+    engines: dict[str, tuple[list[float], list[Bar]]] = {}
     for start, end, row in sorted(spans, key=lambda span: span[0]):
-        free, bars = found.setdefault(row.engine or "the engine", ([], []))
+        free, bars = engines.setdefault(row.engine or "the engine", ([], []))
         lane = next((number for number, until in enumerate(free) if until <= start), len(free))
         if lane == len(free):
             free.append(end)
@@ -105,7 +105,8 @@ def lanes(rows: Sequence[RunRow]) -> list[Lanes]:
                 )
             )
     return [
-        Lanes(engine, min(len(free), MAX_LANES) * (LANE + GAP), bars) for engine, (free, bars) in sorted(found.items())
+        Lanes(engine, min(len(free), MAX_LANES) * (LANE + GAP), bars)
+        for engine, (free, bars) in sorted(engines.items())
     ]
 
 

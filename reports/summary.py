@@ -86,11 +86,11 @@ def _verdicts(terminal: pytest.TerminalReporter, tally: Tally, hints: bool) -> N
 
 
 def _proofs(terminal: pytest.TerminalReporter, tally: Tally, hints: bool) -> None:
-    found = wording.groups(tally)
-    for verdict in dict.fromkeys(verdict for verdict, _ in found):
+    all_groups = wording.groups(tally)
+    for verdict in dict.fromkeys(verdict for verdict, _ in all_groups):
         unknown = verdict == ProofVerdict.INCONCLUSIVE
         title = f"{verdict} (nothing is known of these tasks)" if unknown else verdict
-        groups = [group for name, group in found if name == verdict]
+        groups = [group for name, group in all_groups if name == verdict]
         _groups(terminal, title, groups, tally if hints else None, red=not unknown)
 
 

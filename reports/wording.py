@@ -37,14 +37,14 @@ def counts(tally: Tally) -> dict[str, int]:
 
 def groups(tally: Tally) -> list[tuple[str, Group]]:
     """Verdict and (check, reason, ids) of all that is not sound; within a verdict the most frequent first."""
-    found = [
+    by_verdict = [
         (str(verdict), group)
         for verdict in (Verdict.BROKEN, Verdict.INFRA, Verdict.INCOMPATIBLE)
         for group in tally.grouped(verdict)
     ]
     if not proving(tally):
-        return found
+        return by_verdict
     order = list(map(str, ProofVerdict))
     # A proof's check is its verdict.
-    renamed = [(check, ("", reason, ids)) for _, (check, reason, ids) in found]
+    renamed = [(check, ("", reason, ids)) for _, (check, reason, ids) in by_verdict]
     return sorted(renamed, key=lambda group: order.index(group[0]))

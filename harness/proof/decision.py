@@ -103,14 +103,14 @@ def next_control(runs: Sequence[Run], repeat: int, spare: int, *, offline: bool 
 
 def flaky_tests(runs: Sequence[Run]) -> list[FlakyTest]:
     """The tests whose outcome differs between completed runs of the same control, the most even ones first."""
-    found = []
+    flaky = []
     for control in Control:
         completed = [run for run in runs if run.control is control and run.completed and run.tests]
         for name in sorted({name for run in completed for name in run.tests}):
             passed = [run.tests.get(name) == "passed" for run in completed]
             if len(set(passed)) > 1:
-                found.append(FlakyTest(control, name, sum(passed), len(passed)))
-    return sorted(found, key=lambda test: abs(test.passed / test.runs - 0.5))
+                flaky.append(FlakyTest(control, name, sum(passed), len(passed)))
+    return sorted(flaky, key=lambda test: abs(test.passed / test.runs - 0.5))
 
 
 def wilson(passed: int, runs: int, z: float = 1.96) -> tuple[float, float]:
@@ -122,8 +122,8 @@ def wilson(passed: int, runs: int, z: float = 1.96) -> tuple[float, float]:
         return 0.0, 1.0
     rate = passed / runs
     centre = (rate + z * z / (2 * runs)) / (1 + z * z / runs)
-    half = z / (1 + z * z / runs) * math.sqrt(rate * (1 - rate) / runs + z * z / (4 * runs * runs))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    margin = z / (1 + z * z / runs) * math.sqrt(rate * (1 - rate) / runs + z * z / (4 * runs * runs))
+    return max(0.0, centre - margin), min(1.0, centre + margin)
 
 
 def _missing(runs: Sequence[Run], seen: dict[Control, list[bool]], repeat: int, offline: bool) -> str:

@@ -30,23 +30,23 @@ def outcomes(data: bytes) -> dict[str, str]:
         raise JUnitError("the JUnit file holds null bytes: write it in UTF-8")
     if DECLARATION.search(data):
         raise JUnitError("the JUnit file declares a document type or an entity")
-    found: dict[str, str] = {}
+    by_test: dict[str, str] = {}
     try:
         for _, element in ElementTree.iterparse(io.BytesIO(data), ["end"]):  # noqa: S314 # no entities, see above
             if element.tag == "testcase":
-                _add(found, element)
+                _add(by_test, element)
                 element.clear()
     except ElementTree.ParseError as error:
         raise JUnitError(f"the JUnit file is not XML: {error}") from error
-    return found
+    return by_test
 
 
-def _add(found: dict[str, str], element: ElementTree.Element) -> None:
+def _add(by_test: dict[str, str], element: ElementTree.Element) -> None:
     group, name = element.get("classname"), element.get("name") or ""
     key = f"{group}::{name}" if group else name
     outcome = next((BAD[child.tag] for child in element if child.tag in BAD), "passed")
     order = ("passed", "skipped", "failed", "error")
-    if key not in found or order.index(outcome) > order.index(found[key]):
-        found[key] = outcome
-    if len(found) > MAX_TESTS:
+    if key not in by_test or order.index(outcome) > order.index(by_test[key]):
+        by_test[key] = outcome
+    if len(by_test) > MAX_TESTS:
         raise JUnitError(f"the JUnit file holds more than {MAX_TESTS:,} tests")

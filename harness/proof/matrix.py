@@ -41,9 +41,9 @@ def text(runs: Sequence[Run], *, trivial: bool) -> str:
 def parse(output: str) -> Matrix | None:
     """The inverse of `text`; None where `output` is something else."""
     heads, _, rows = output.partition("\n\n")
-    found = [HEAD.fullmatch(line) for line in heads.strip().splitlines()]
-    runs = tuple((match["control"], match["status"], match["seconds"]) for match in found if match)
-    if not runs or len(runs) != len(found):
+    matches = [HEAD.fullmatch(line) for line in heads.strip().splitlines()]
+    runs = tuple((match["control"], match["status"], match["seconds"]) for match in matches if match)
+    if not runs or len(runs) != len(matches):
         return None
     tests = []
     for line in rows.splitlines():

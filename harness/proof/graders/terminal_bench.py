@@ -106,12 +106,12 @@ def outcomes(text: str) -> dict[str, str] | None:
     parts = SUMMARY.split(text, maxsplit=1)
     if len(parts) < 2:
         return None
-    found = {}
+    by_name = {}
     for line in parts[1].splitlines():
         # The message of a failure.
         line = line.rpartition(" - ")[0] or line if line.startswith("FAILED") else line
         word, _, path = line.strip().partition(" ")
         name = path.strip().partition("::")[2] or path.strip()
         if name and (outcome := OUTCOMES.get(word.strip(":"))):
-            found[name] = outcome
-    return found
+            by_name[name] = outcome
+    return by_name
