@@ -154,7 +154,7 @@ def test_a_host_that_accepts_no_connection(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_gate_waits_once_for_a_dead_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One attempt for the first image, one for each of the others: nothing is waited for."""
+    """One attempt for all images that come within seconds."""
     attempts = []
 
     def connect() -> Engine:
@@ -168,7 +168,7 @@ def test_a_gate_waits_once_for_a_dead_engine(monkeypatch: pytest.MonkeyPatch) ->
             assert record.verdict is Verdict.INFRA and "no such file" in str(record.reason)
     finally:
         gate.close()
-    assert len(attempts) == 3 and attempts[-1] - attempts[0] < 1
+    assert len(attempts) == 1
 
 
 def test_a_dead_registry_is_waited_for_once(engine: Engine) -> None:
