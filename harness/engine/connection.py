@@ -29,6 +29,7 @@ class Connection:
         try:
             host = find_engine(url)
             self.url = host.url
+            last_answer.check_reachable(host.url)
             with classification.translated(f"connecting to {redacted(host.url)}"):
                 self.api: Any = SdkClient(
                     base_url=host.url,
@@ -39,7 +40,11 @@ class Connection:
                 )
                 version = self.api.version()
         except EngineUnavailable as error:
-            if not last_answer.is_recent(getattr(self, "url", None)):
+            url = getattr(self, "url", None)
+            if not last_answer.is_recent(url):
+                # Without a URL, no socket was there to try.
+                if url and error.patience is None:
+                    last_answer.note_unreachable(url, error)
                 error.patience = NEVER_SEEN_SECONDS
             raise
         last_answer.note(self.url)

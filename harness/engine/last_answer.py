@@ -1,4 +1,5 @@
-"""When each engine last answered: one that answered a moment ago may be restarting, another may not exist at all."""
+"""When each engine last answered, and which did not: one that answered a moment ago may be restarting, another may not
+exist at all."""
 
 from __future__ import annotations
 
@@ -6,12 +7,17 @@ import contextlib
 import time
 
 from taskgate.harness.base import locks
+from taskgate.harness.base.errors import EngineUnavailable
 from taskgate.harness.engine.discovery import sockets
 
 RECENT_SECONDS = 60.0
+# An engine that is not waited for is tried again after this time, not for each of ten thousand images.
+AGAIN_SECONDS = 5.0
 _FILE = "answered"
 # Of this process, which may have been connected for hours.
 _answered: set[str] = set()
+# Of this process: why the engine at a URL could not be reached, and until when it is not tried again.
+_unreachable: dict[str, tuple[EngineUnavailable, float]] = {}
 
 
 def note(url: str) -> None:
@@ -20,6 +26,18 @@ def note(url: str) -> None:
     # Without a cache folder only this process knows it.
     with contextlib.suppress(OSError):
         (locks.folder(url) / _FILE).touch()
+
+
+def note_unreachable(url: str, error: EngineUnavailable) -> None:
+    """There is no engine at `url`: it is not tried again for AGAIN_SECONDS."""
+    _unreachable[url] = error, time.monotonic() + AGAIN_SECONDS
+
+
+def check_reachable(url: str) -> None:
+    """Raises the EngineUnavailable of the last try, if that was a moment ago."""
+    error, until = _unreachable.get(url, (None, 0.0))
+    if error and time.monotonic() < until:
+        raise error.with_traceback(None)
 
 
 def is_recent(url: str | None) -> bool:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from taskgate.harness.base.errors import BundleError, EngineUnavailable, UsageError
+from taskgate.harness.base.errors import BundleError, UsageError
 from taskgate.harness.engine.client import Engine, Image
 from taskgate.harness.engine.disk_budget import DiskBudget
 from taskgate.harness.engine.image_request import ImageRequest
@@ -17,9 +16,6 @@ from taskgate.harness.runtime.delivery import Delivery
 from taskgate.harness.sandbox.pause import Pauses
 from taskgate.harness.tasks.runtime_spec import Runtime
 from taskgate.harness.tasks.task import Task
-
-# An engine that is not waited for is tried again after this time, not for each of ten thousand images.
-AGAIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +33,6 @@ class ImageProvider:
         self.connect, self.store = connect, Store()
         self._session, self._disk = session, disk
         self._engine: Engine | None = None
-        # Why there is none, and until when that is taken to hold.
-        self._failure: tuple[EngineUnavailable, float] | None = None
         self._pauses: Pauses | None = None
         self._pulls: Pulls | None = None
         self._deliveries: dict[tuple[Runtime, str], Delivery] = {}
@@ -47,20 +41,10 @@ class ImageProvider:
     def engine(self) -> Engine:
         """The engine, connected on first use. Raises EngineUnavailable."""
         if self._engine is None:
-            self._engine = self._connected()
+            self._engine = self.connect()
             self._pauses = Pauses(self._engine, self._session)
             self._pulls = Pulls(self.connect, self._budget(self._engine))
         return self._engine
-
-    def _connected(self) -> Engine:
-        if self._failure and time.monotonic() < self._failure[1]:
-            raise self._failure[0].with_traceback(None)
-        try:
-            return self.connect()
-        except EngineUnavailable as error:
-            if error.patience is not None:
-                self._failure = error, time.monotonic() + AGAIN_SECONDS
-            raise
 
     @property
     def pauses(self) -> Pauses | None:

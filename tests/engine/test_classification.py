@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from pathlib import Path
 
 import pytest
 import requests
@@ -153,22 +154,36 @@ def test_a_host_that_accepts_no_connection(monkeypatch: pytest.MonkeyPatch) -> N
     assert time.monotonic() - begun < 10 and caught.value.patience == connection.NEVER_SEEN_SECONDS
 
 
-def test_a_gate_waits_once_for_a_dead_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One attempt for all images that come within seconds."""
-    attempts = []
+def test_a_dead_engine_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by each worker's gate, for each image and at the cleanup."""
+    url = f"unix://{tmp_path}/engine.sock"
+    with pytest.raises(EngineUnavailable):
+        Engine(url)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{tmp_path}/engine.sock")
+        listener.listen()
+        listener.settimeout(0.2)
+        with pytest.raises(EngineUnavailable, match="no such file"):
+            Engine(url)
+        with pytest.raises(TimeoutError):
+            listener.accept()
+    monkeypatch.setattr(last_answer, "_unreachable", {})
+    with pytest.raises(EngineUnavailable, match="connection refused"):
+        Engine(url)
 
-    def connect() -> Engine:
-        attempts.append(time.monotonic())
-        return Engine("unix:///nonexistent/taskgate.sock")
 
-    gate = Gate(connect, chosen(load(), ["shell"]), session=ownership.new_session())
+def test_a_gate_does_not_wait_for_a_dead_engine() -> None:
+    begun = time.monotonic()
+    gate = Gate(
+        lambda: Engine("unix:///nonexistent/taskgate.sock"), chosen(load(), ["shell"]), session=ownership.new_session()
+    )
     try:
         for number in range(3):
             record = gate.judge(Task(id=f"t{number}", image="demo/a:1"))
             assert record.verdict is Verdict.INFRA and "no such file" in str(record.reason)
     finally:
         gate.close()
-    assert len(attempts) == 1
+    assert time.monotonic() - begun < 3
 
 
 def test_a_dead_registry_is_waited_for_once(engine: Engine) -> None:
