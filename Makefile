@@ -8,7 +8,7 @@ PYTEST = .venv/bin/pytest
 PYTEST_ARGS ?= -n 2 --dist worksteal
 
 help:
-	@echo "make demo    judge a set of demo images, broken and sound, and show the report"
+	@echo "make demo    judge a set of demo images, broken and sound; prove five demo tasks; show the reports"
 	@echo "make test    run the project's own tests but the slow ones"
 	@echo "make test-all  run all of them"
 	@echo "make faults  engines, registries, disks and processes fail for real, in more rounds than in the tests"
@@ -27,6 +27,7 @@ engine: setup
 demo: engine
 	@scripts/install mmdebstrap
 	@scripts/demo
+	@scripts/demo-proofs
 
 test: engine
 	@scripts/install $(TEST_PACKAGES)

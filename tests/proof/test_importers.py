@@ -36,7 +36,7 @@ def test_rows(tmp_path: Path) -> None:
     for row, harness, name in (
         ({"instance_id": "django__django-1", "repo": "django/django"}, "swebench", "django__django-1"),
         ({"instance_id": "a__b.c1.bug", "repo": "swesmith/a__b.c1"}, "swesmith", "a__b.c1.bug"),
-        ({"org": "cli", "repo": "cli", "number": 3, "base": {"sha": "b"}}, "multi-swe-bench", "cli__cli-3"),
+        ({"org": "cli", "repo": "cli", "number": 3, "base": {"sha": "b" * 40}}, "multi-swe-bench", "cli__cli-3"),
     ):
         rows.write_text(json.dumps({**common, **row}) + "\n")
         assert proof_of(rows) == Proof(harness=harness, source=str(rows), row=name)

@@ -1,0 +1,14 @@
+import sys
+import unittest
+
+sys.path.insert(0, "/testbed")
+
+import calc
+
+
+class TestAdd(unittest.TestCase):
+    def test_add(self):
+        self.assertEqual(calc.add(1, 2), 3)
+
+    def test_zero(self):
+        self.assertEqual(calc.add(1, 0), 1)
