@@ -65,27 +65,29 @@ def connect() -> DockerClient:
     return docker.DockerClient(base_url=host.url, tls=host.tls or False, timeout=TIMEOUT, version="auto")
 
 
-def base(client: DockerClient, suite: str | None = None) -> str:
+def base(client: DockerClient, suite: str | None = None, packages: str = PACKAGES) -> str:
     """A minimal Debian with git and Python, made once an engine; about a quarter of a minute.
 
-    `suite`: its release; None: this host's, or bookworm where that is no Debian.
+    `suite`: its release; None: this host's, or bookworm where that is no Debian. `packages`: others, by commas.
     """
     tag = f"taskgate-demo/{suite}:1" if suite else BASE
+    if packages != PACKAGES:
+        tag += "-" + hashlib.sha256(packages.encode()).hexdigest()[:8]
     with _lock(tag):
         try:
             client.images.get(tag)
         except docker.errors.ImageNotFound:
-            _load(client, tag, _debian(suite), client.version()["Arch"])
+            _load(client, tag, _debian(suite, packages), client.version()["Arch"])
     return tag
 
 
-def _debian(suite: str | None) -> bytes:
+def _debian(suite: str | None, packages: str) -> bytes:
     if not shutil.which("mmdebstrap"):
         sys.exit("The base image is made by mmdebstrap, which is not installed.\nRun: apt-get install mmdebstrap")
     os_release = platform.freedesktop_os_release()
     here = os_release.get("VERSION_CODENAME", "bookworm") if os_release["ID"] == "debian" else "bookworm"
     suite = suite or here
-    command = ["mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", suite, "-"]
+    command = ["mmdebstrap", "--variant=minbase", f"--include={packages}", suite, "-"]
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed with status {done.returncode}:\n{done.stderr.decode()[-2000:]}")

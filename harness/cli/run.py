@@ -30,6 +30,7 @@ from taskgate.harness.gate.gate import Gate
 from taskgate.harness.gate.known_verdicts import KnownVerdicts
 from taskgate.harness.gate.skip_list import open_skip_list
 from taskgate.harness.plugin import options
+from taskgate.harness.proof.proven import Proven
 from taskgate.harness.runner import control, limits, recovery, run_results
 from taskgate.harness.runner.bookkeeping import Bookkeeping
 from taskgate.harness.runner.engine_pool import EnginePool, PooledEngine
@@ -39,6 +40,7 @@ from taskgate.harness.runner.results import Results
 from taskgate.harness.runner.run_spec import COLLECT_SECONDS, DEFAULT_BUDGET, RunSpec, settings
 from taskgate.harness.runner.runner import Controls, Runner
 from taskgate.harness.runner.states import TaskState
+from taskgate.harness.runner.task_run import Problem
 from taskgate.harness.runtime import sources
 from taskgate.harness.sandbox.isolation.prover import Prover
 from taskgate.harness.tasks import manifest_dump, shards
@@ -127,6 +129,15 @@ def add_gate(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="list images as broken even if nearly all of them fail alike",
     )
+    parser.add_argument(
+        "--proof", metavar="DIR", help="run only tasks that `taskgate prove --out=DIR` proved solvable with this image"
+    )
+    parser.add_argument(
+        "--proof-level",
+        choices=("refuse", "warn"),
+        default="refuse",
+        help="with --proof: skip other tasks (refuse, the default), or run them with a warning",
+    )
     parser.add_argument("--check-path", metavar="DIR", action="append", default=[], help="checks of your own")
     parser.add_argument(
         "--disk-budget",
@@ -170,10 +181,12 @@ def run(given: argparse.Namespace) -> int:
         pool.reap(None)
         fingerprints = _prepare(pool, tasks, spec, given.images)
         _describe(results, list(tasks.values()), given, session, fingerprints)
+        problem = _proofs(given, report.say)
         runner = Runner(
             list(tasks.values()), spec, results,
             session=session, pool=pool, jobs=given.jobs, bookkeeping=bookkeeping, controls=controls,
             infra_limit=infra_limit, keep_failed=given.keep_failed, redo=given.redo,
+            problem=problem,
         )  # fmt: skip
         with _controlled(controls, pool, session, results, report), report:
             for result in runner.run():
@@ -190,6 +203,22 @@ def run(given: argparse.Namespace) -> int:
     return _status(controls, report.counts(), len(tasks), uncertain=bool(problems) or distrusted)
 
 
+def _proofs(given: argparse.Namespace, say: Callable[[str], None]) -> Problem:
+    """Why a task is not run for want of a proof. With --proof-level=warn, that is printed and no reason. Raises
+    UsageError."""
+    if given.proof is None:
+        return lambda task, digests: None
+    proven = Proven(Path(given.proof))
+    if given.proof_level == "refuse":
+        return proven.problem
+
+    def warn(task: Task, digests: tuple[str, ...]) -> None:
+        if problem := proven.problem(task, digests):
+            say(f"warning: {task.id}: {problem}")
+
+    return warn
+
+
 def _size(text: str | None) -> int | None:
     try:
         return None if text is None else parse_size(text)
@@ -201,7 +230,9 @@ def _status(controls: Controls, counts: Counter[TaskState], total: int, *, uncer
     """The exit status; `uncertain`: something went wrong with the run itself."""
     if controls.stopping.is_set():
         return INTERRUPTED
-    if uncertain or counts[TaskState.INFRA] or counts[TaskState.INCOMPATIBLE]:
+    if uncertain or any(
+        counts[state] for state in (TaskState.INFRA, TaskState.INCOMPATIBLE, TaskState.SKIPPED_UNPROVEN)
+    ):
         return NO_VERDICT
     if counts.total() < total:
         return INTERRUPTED

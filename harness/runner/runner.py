@@ -16,7 +16,7 @@ from taskgate.harness.runner.limits import InfraLimit
 from taskgate.harness.runner.results import Results
 from taskgate.harness.runner.run_spec import RunSpec
 from taskgate.harness.runner.states import TaskResult, TaskState
-from taskgate.harness.runner.task_run import EngineFault, TaskRun
+from taskgate.harness.runner.task_run import EngineFault, Problem, TaskRun
 from taskgate.harness.tasks.task import Task
 
 
@@ -58,7 +58,9 @@ class Runner:
         infra_limit: InfraLimit | None = None,
         keep_failed: bool = False,
         redo: bool = False,
+        problem: Problem = lambda task, digests: None,
     ) -> None:
+        """`problem`: see TaskRun."""
         self._tasks, self._results, self._pool, self._jobs = tasks, results, pool, jobs
         self._bookkeeping, self._controls, self._infra_limit = bookkeeping, controls, infra_limit
         self._task_run = TaskRun(
@@ -70,6 +72,7 @@ class Runner:
             draining=controls.draining,
             keep_failed=keep_failed,
             redo=redo,
+            problem=problem,
         )
         self._left: deque[Item] = deque()
         self._ended: queue.SimpleQueue[TaskResult | BaseException | None] = queue.SimpleQueue()

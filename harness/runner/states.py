@@ -18,6 +18,7 @@ class TaskState(StrEnum):
     SKIPPED_DONE = "skipped-done"
     SKIPPED_BROKEN = "skipped-broken"
     SKIPPED_INVALID = "skipped-invalid"
+    SKIPPED_UNPROVEN = "skipped-unproven"
     INCOMPATIBLE = "incompatible"
     NEVER_STARTED = "never-started"
 
@@ -41,6 +42,7 @@ LABELS = {
     TaskState.SKIPPED_DONE: "SKIP (done)",
     TaskState.SKIPPED_BROKEN: "SKIP (broken)",
     TaskState.SKIPPED_INVALID: "SKIP (validation failed)",
+    TaskState.SKIPPED_UNPROVEN: "SKIP (not proven)",
     TaskState.INCOMPATIBLE: "SKIP (incompatible)",
     TaskState.NEVER_STARTED: "never started",
 }
@@ -48,13 +50,19 @@ SUMMARIES = {
     TaskState.SKIPPED_DONE: "done",
     TaskState.SKIPPED_BROKEN: "skipped",
     TaskState.SKIPPED_INVALID: "skipped",
+    TaskState.SKIPPED_UNPROVEN: "skipped",
     TaskState.INTERRUPTED: "never started",
     TaskState.NEVER_STARTED: "never started",
 }
 # The words of `taskgate status`, in its order.
 SUMMARY_ORDER = ("done", "skipped", "failed", "infra", "incompatible", "never started")
 # No agent is put on a task in one of these states.
-UNFIT = (TaskState.SKIPPED_BROKEN, TaskState.SKIPPED_INVALID, TaskState.INCOMPATIBLE)
+UNFIT = (
+    TaskState.SKIPPED_BROKEN,
+    TaskState.SKIPPED_INVALID,
+    TaskState.SKIPPED_UNPROVEN,
+    TaskState.INCOMPATIBLE,
+)
 SKIPPED = (TaskState.SKIPPED_DONE, *UNFIT)
 
 

@@ -37,6 +37,8 @@ MAX_BACKOFF_SECONDS = 60.0
 JUDGEMENTS = 3
 REASON_CHARS = 2000
 
+Problem = Callable[[Task, tuple[str, ...]], str | None]
+
 
 class EngineFault(Exception):
     """The engine failed a task that another engine may do better with."""
@@ -56,7 +58,10 @@ class TaskRun:
         draining: threading.Event,
         keep_failed: bool = False,
         redo: bool = False,
+        problem: Problem = lambda task, digests: None,
     ) -> None:
+        """`problem`: why no agent is to be put on a task with an image of these digests; None where there is none."""
+        self._problem = problem
         self._spec, self._results, self._session, self._bookkeeping = spec, results, session, bookkeeping
         self._stopping, self._draining = stopping, draining
         self._keep_failed, self._redo = keep_failed, redo
@@ -139,7 +144,10 @@ class TaskRun:
                 record = known or gate.judge(task)
                 self._bookkeeping.verdict(record, gate)
                 if record.verdict is Verdict.HEALTHY:
-                    return JudgedTask(task, _digests(gate, task, record), config, gate.delivery(task))
+                    digests = _digests(gate, task, record)
+                    if problem := self._problem(task, digests):
+                        return TaskResult(task, TaskState.SKIPPED_UNPROVEN, problem, config=config)
+                    return JudgedTask(task, digests, config, gate.delivery(task))
             except InfraError as error:
                 if may_move and is_engine_fault(error):
                     raise EngineFault from error

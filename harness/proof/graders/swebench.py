@@ -9,12 +9,15 @@ from typing import Any
 
 from taskgate.harness.base.errors import UsageError
 from taskgate.harness.proof.graders import rows
+from taskgate.harness.proof.graders.logs import utf8
 from taskgate.harness.proof.plan import Command, Outcome, Plan, Put, Traces
 from taskgate.harness.proof.run import RunStatus
 from taskgate.harness.tasks.task import Task
 
 PATCH, SCRIPT = "/tmp/patch.diff", "/eval.sh"  # noqa: S108 # in the container, where the publisher's harness has it
 WORKDIR = "/testbed"
+# The markers are on the standard error stream: one pipe keeps them in order with the tests' output.
+MERGED = ("/bin/bash", "-c", f"exec /bin/bash {SCRIPT} 2>&1")
 # As run_evaluation.py tries them, with a clean tree before each further one.
 APPLY = f"""
 git apply --verbose {PATCH} && exit
@@ -44,7 +47,7 @@ def plan(task: Task) -> Plan:
             Command(("/bin/bash", "-c", APPLY), APPLY_SECONDS, required=True, workdir=WORKDIR),
         ],
         prepare=[Put(SCRIPT, str(spec.eval_script).encode(), 0o755)],
-        test=Command(("/bin/bash", SCRIPT), proof.timeout, workdir=WORKDIR),
+        test=Command(MERGED, proof.timeout, workdir=WORKDIR),
         read=lambda traces: _read(spec, row, traces),
     )
 
@@ -62,7 +65,11 @@ def _read(spec: Any, row: dict[str, Any], traces: Traces) -> Outcome:
     from swebench.harness.grading import get_eval_report
 
     prediction = {"instance_id": row["instance_id"], "model_name_or_path": "taskgate", "model_patch": row["patch"]}
-    report = get_eval_report(spec, prediction, str(traces.log), include_tests_status=True)[row["instance_id"]]
+    try:
+        with utf8(traces.log) as log:
+            report = get_eval_report(spec, prediction, str(log), include_tests_status=True)[row["instance_id"]]
+    except Exception as error:  # what the log holds is hostile, and the parsers are not ours
+        return Outcome(RunStatus.FAILED, f"the publisher's grader failed: {type(error).__name__}: {error}"[:500])
     if report.get("infra_failure"):
         return Outcome(RunStatus.INCOMPLETE, f"the harness calls it infrastructure: {report['infra_failure_reason']}")
     tests: dict[str, str] = {}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from taskgate.harness.base.errors import UsageError
+from taskgate.harness.proof.graders import logs
 from taskgate.harness.proof.plan import Command, Outcome, Plan, Put, Traces
 from taskgate.harness.proof.run import RunStatus
 from taskgate.harness.tasks import yaml_tree
@@ -19,7 +20,6 @@ from taskgate.harness.tasks.task import Task
 ORACLE, TESTS = "/oracle/solution.sh", "/tests"
 # Where task.yaml says nothing.
 TEST_SECONDS = 60.0
-MAX_LOG = 64 << 20
 REASON_TESTS = 3
 SUMMARY = re.compile(r"=+\s*short test summary info\s*=+", re.IGNORECASE)
 # pytest's words, and whether Terminal-Bench takes the test as passed.
@@ -88,9 +88,7 @@ def _solution(folder: Path) -> bytes:
 
 def _read(traces: Traces) -> Outcome:
     """Passed if all tests of pytest's short summary did; without a summary nothing did."""
-    with traces.log.open("rb") as file:
-        text = file.read(MAX_LOG).decode("utf-8", "replace")
-    tests = outcomes(text)
+    tests = outcomes(logs.text(traces.log))
     if tests is None:
         return Outcome(RunStatus.FAILED, f"the log has no summary of pytest (status {traces.exit_status})")
     bad = [name for name, outcome in tests.items() if outcome in ("failed", "error")]
