@@ -7,8 +7,8 @@ import calc
 
 
 class TestAdd(unittest.TestCase):
-    def test_add(self):
+    def test_add(self) -> None:
         self.assertEqual(calc.add(1, 2), 3)
 
-    def test_zero(self):
+    def test_zero(self) -> None:
         self.assertEqual(calc.add(1, 0), 1)
