@@ -493,7 +493,7 @@ def test_a_link_above_it_is_the_images_fault(judge: Any, client: Any, sound: str
     odd = images.build(client, "taskgate-test/rt-link:1", f"FROM {sound}\nRUN rmdir /opt && ln -s /etc /opt")
     runtime = Runtime(directory=str(tmp_path / "thing"), path="/opt/thing", mode="layer")
     record: Record = judge(_task(odd, runtime))
-    assert (record.verdict, record.check) == ("broken", "container_start") and "/opt is no folder" in (
+    assert (record.verdict, record.check) == ("broken", "container_start") and "/opt is not a folder there" in (
         record.reason or ""
     )
 

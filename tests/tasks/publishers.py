@@ -60,21 +60,22 @@ for name, kind in Instance._registry.items():
 print(json.dumps(found))
 """
 PACKAGES = {
-    "swebench": ("swebench==5.0.2", SWEBENCH),
-    "swesmith": ("swesmith==0.0.9", SWESMITH),
-    "programbench": ("programbench==1.2.5", PROGRAMBENCH),
-    "multi": ("multi-swe-bench==1.1.2", MULTI),
+    "swebench": (("swebench==5.0.2",), SWEBENCH),
+    # It imports what swebench 5 no longer has.
+    "swesmith": (("swesmith==0.0.9", "swebench<5"), SWESMITH),
+    "programbench": (("programbench==1.2.5",), PROGRAMBENCH),
+    "multi": (("multi-swe-bench==1.1.2",), MULTI),
 }
 
 
 def ask(family: str, given: Any = None) -> Any:
     """The answer of a family's package. Raises CalledProcessError where it can't be installed or asked."""
-    requirement, question = PACKAGES[family]
-    folder = CACHE / requirement.replace("==", "-")
+    requirements, question = PACKAGES[family]
+    folder = CACHE / requirements[0].replace("==", "-")
     python = folder / "bin/python"
     if not (folder / "installed").exists():
         subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=120)
-        command = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", requirement]
+        command = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *requirements]
         subprocess.run(command, check=True, timeout=1200)
         (folder / "installed").touch()
     done = subprocess.run(
