@@ -1,6 +1,6 @@
 """The importers beside the publishers' own code: image, platform, directory, user of real tasks.
 
-published.json holds what the packages answered, by version; the slow tests ask them again. Families without a package
+published.json holds what the packages answered, by version; with --long they are asked again. Families without a package
 that can be asked here are compared with values written down from their sources, named with version and file.
 """
 
@@ -80,7 +80,7 @@ def test_what_was_published(family: str, tmp_path: Path) -> None:
     COMPARE[family](tmp_path, PUBLISHED[family])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("family", COMPARE)
 def test_what_the_package_says_today(family: str, tmp_path: Path) -> None:
     given = list(PUBLISHED[family]) if family == "swebench" else None
