@@ -1,7 +1,7 @@
 """The importers beside the publishers' own code: image, platform, directory, user of real tasks.
 
-published.json holds what the packages answered, by version; with --long they are asked again. Families without a package
-that can be asked here are compared with values written down from their sources, named with version and file.
+published.json holds what the packages answered, by version; with --long they are asked again. Families without a
+package that can be asked here are compared with values written down from their sources, named with version and file.
 """
 
 from __future__ import annotations
