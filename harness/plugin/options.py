@@ -32,6 +32,12 @@ class OptionParser(Protocol):
 def add(parser: OptionParser) -> None:
     """Declare the gate's options."""
     group = parser.getgroup("taskgate", "taskgate: which task images can an agent work in?")
+    for declare in (_add_source, _add_verdicts, _add_proofs, _add_engines, _add_reports):
+        declare(group)
+
+
+def _add_source(group: OptionGroup) -> None:
+    """What is judged, and where the results go."""
     group.addoption(
         "--images",
         metavar="SOURCE",
@@ -50,6 +56,16 @@ def add(parser: OptionParser) -> None:
         default="results/preflight",
         help="folder for the journal, verdicts.json and the cache (default: %(default)s)",
     )
+    group.addoption("--shard", metavar="I/N", help="judge only part I of N, I from 1 to N")
+    group.addoption(
+        "--balance",
+        metavar="OUT",
+        help="with --shard: an earlier run's --out, by which the parts take equally long (the same for all)",
+    )
+
+
+def _add_verdicts(group: OptionGroup) -> None:
+    """Which verdicts are reached anew, and what they mean for the exit status."""
     group.addoption("--recheck", action="store_true", help="ignore cached verdicts and the skip list")
     group.addoption(
         "--max-age",
@@ -65,7 +81,6 @@ def add(parser: OptionParser) -> None:
         default=[],
         help="folder with checks of your own (repeatable)",
     )
-    group.addoption("--replay", metavar="OUT", help="judge nothing; report the verdicts in this --out folder again")
     group.addoption(
         "--max-broken",
         metavar="N|P%",
@@ -82,19 +97,10 @@ def add(parser: OptionParser) -> None:
         action="store_true",
         help="list images as broken even if nearly all of them fail alike (default: exit 10 and list nothing)",
     )
-    group.addoption("--shard", metavar="I/N", help="judge only part I of N, I from 1 to N")
-    group.addoption(
-        "--balance",
-        metavar="OUT",
-        help="with --shard: an earlier run's --out, by which the parts take equally long (the same for all)",
-    )
-    group.addoption(
-        "--docker-host",
-        metavar="URL",
-        action="append",
-        default=[],
-        help="address of the engine (repeatable: workers are spread over them)",
-    )
+
+
+def _add_proofs(group: OptionGroup) -> None:
+    """Proofs in place of checks."""
     group.addoption(
         "--prove",
         metavar="N",
@@ -103,6 +109,17 @@ def add(parser: OptionParser) -> None:
     )
     group.addoption("--skip-flaky", action="store_true", help="with --prove: put flaky tasks on the skip list too")
     group.addoption("--offline", action="store_true", help="with --prove: N runs of each without a network as well")
+
+
+def _add_engines(group: OptionGroup) -> None:
+    """Where the containers run."""
+    group.addoption(
+        "--docker-host",
+        metavar="URL",
+        action="append",
+        default=[],
+        help="address of the engine (repeatable: workers are spread over them)",
+    )
     group.addoption(
         "--cluster",
         metavar="ADDRESS",
@@ -114,6 +131,11 @@ def add(parser: OptionParser) -> None:
         metavar="SIZE",
         help="disk space for images that runs pull (40g); judged ones are removed to stay within it",
     )
+
+
+def _add_reports(group: OptionGroup) -> None:
+    """What is reported."""
+    group.addoption("--replay", metavar="OUT", help="judge nothing; report the verdicts in this --out folder again")
     group.addoption(
         "--report-rows",
         metavar="N",
