@@ -142,6 +142,7 @@ def test_the_summary_on_the_terminal(gate: Gate, client: Any, sound: str, tmp_pa
     run = gate(HEAD + rows, env={"GITHUB_STEP_SUMMARY": f"{tmp_path}/s.md"})
     assert run.status == 1, run.output
     assert "2 images: 1 healthy, 1 broken" in run.output
-    assert "agent_start: importing agent fails: \\x1b[31mred" in run.output and "\x1b" not in run.output
+    reason = r"agent_start: importing agent with \S+ \(Python [\d.]+\) fails: \\x1b\[31mred"
+    assert re.search(reason, run.output) and "\x1b" not in run.output
     assert "1 without an agent in the manifest: agent_start was skipped" in run.output
     assert "| 1 | 1 | 0 | 0 | 0 |" in (tmp_path / "s.md").read_text()
