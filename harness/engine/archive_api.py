@@ -26,6 +26,7 @@ PATTERN = re.compile(r"[*?\[\\]")
 # Go's bits: a link; a device, a pipe, a socket.
 LINK, SPECIAL = 1 << 27, 1 << 26 | 1 << 25 | 1 << 24
 LINKS = 8
+STAT_HEADER = "x-docker-container-path-stat"
 
 
 def stat(api: Any, container: str, path: str) -> dict[str, Any] | None:
@@ -36,7 +37,9 @@ def stat(api: Any, container: str, path: str) -> dict[str, Any] | None:
     # A HEAD is twenty times as fast, but its failure has no message.
     with classification.translated(f"looking at {path}"):
         head = sdk.head_archive(api, container, path)
-    if head.status_code == 200 and not PATTERN.search(path):
+    # Podman says 404 of a link that leads nowhere, and describes it all the same.
+    described = head.status_code == 200 or (head.status_code == 404 and STAT_HEADER in head.headers)
+    if described and not PATTERN.search(path):
         return _about(head.headers)
     try:
         chunks, about = _ask(api, container, path)
@@ -69,7 +72,7 @@ def tar(api: Any, container: str, path: str) -> Iterator[tarfile.TarFile]:
 
 
 def _about(headers: Mapping[str, str]) -> dict[str, Any]:
-    encoded = headers["x-docker-container-path-stat"]
+    encoded = headers[STAT_HEADER]
     return dict(json.loads(base64.b64decode(encoded.replace("-", "+").replace("_", "/") + "==")))
 
 

@@ -15,14 +15,13 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-import docker.errors
-
 from taskgate.harness.base import escape, files
 from taskgate.harness.base.errors import InfraError, PathIsDirectory, PathNotDirectory, PathNotFound, TransferError
 from taskgate.harness.engine import archive_api, classification, sdk
 from taskgate.harness.sandbox import _as_user, _pack, archive
 from taskgate.harness.sandbox._owners import existing_attributes, owner_ids
 from taskgate.harness.sandbox._pack import Attributes, Entry, Special
+from taskgate.harness.sandbox._rename import PendingRename, can_rename
 from taskgate.harness.sandbox.log import safe_log
 
 # Links that lead to links.
@@ -200,28 +199,30 @@ def _write(container: Any, packed: list[Entry], dest: str, owner: str | None, mo
         parent = Attributes(*(ids or (0, 0)))
         with classification.translated(f"writing to {folder}"):
             # A file never replaces a folder, and no folder a file.
-            data = _pack.tar_stream(packed, top, parents, parent, attributes)
+            data = _pack.upload(packed, top, parents, parent, attributes)
             sdk.put_archive(container.client.api, container.id, folder, data, keep_folders=True)
 
-    # A move onto a link would go to where it leads.
-    movable = not missing and (there is None or not (source.is_folder or there.get("linkTarget")))
-    if not (movable and _can_move(container)):
+    # `mv` onto a link, or onto a folder, would move into it.
+    renamable = not missing and (there is None or not (source.is_folder or there.get("linkTarget")))
+    if not (renamable and can_rename(container)):
         put(name)
         return
-    aside = f".{secrets.token_hex(8)}.taskgate"
+    temporary = f".{secrets.token_hex(8)}.taskgate"
+    rename = PendingRename(container, posixpath.join(folder, temporary), posixpath.join(folder, name))
     try:
-        put(aside)
-        _move(container, posixpath.join(folder, aside), posixpath.join(folder, name))
+        put(temporary)
     except BaseException:
-        _forget(container, posixpath.join(folder, aside))
+        with contextlib.suppress(InfraError):
+            rename.discard()
         raise
+    rename.finish()
 
 
 def _write_as(container: Any, packed: list[Entry], dest: str, user: str, mode: int | None) -> None:
     source = packed[0]
     if source.is_file:
         try:
-            with source.path.open("rb") as file:
+            with Path(source.path).open("rb") as file:
                 wanted = stat.S_IMODE(source.about.st_mode) if mode is None else mode
                 fresh = mode is not None or _stat(container, dest) is None
                 _as_user.write(container, dest, file, user, wanted if fresh else None)
@@ -260,30 +261,3 @@ def _stat(container: Any, path: str) -> dict[str, Any] | None:
 def _mode(about: dict[str, Any]) -> int:
     """Go's file mode has a bit of its own for folders."""
     return stat.S_IFDIR if int(about["mode"]) & (1 << 31) else stat.S_IFREG
-
-
-def _can_move(container: Any) -> bool:
-    """Does it run, and has it `mv`? Asked so that it costs less than a command in the container."""
-    api = container.client.api
-    with classification.translated("inspecting a container"):
-        if not api.inspect_container(container.id)["State"]["Running"]:
-            return False
-    return any(archive_api.stat(api, container.id, path) for path in ("/bin/mv", "/usr/bin/mv"))
-
-
-def _move(container: Any, old: str, new: str) -> None:
-    with classification.translated(f"moving {new}"):
-        # The name of a folder that is there would be where it goes into; a file takes the place of a file.
-        status = _run(container, ["mv", "-f", "--", old, new])
-    if status:
-        raise TransferError(f"{new} could not be put in its place (status {status})")
-
-
-def _forget(container: Any, path: str) -> None:
-    with contextlib.suppress(docker.errors.APIError, InfraError):
-        _run(container, ["rm", "-rf", "--", path])
-
-
-def _run(container: Any, argv: list[str]) -> int:
-    done = container.exec_run(argv, user="0")
-    return int(done.exit_code)
