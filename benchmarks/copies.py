@@ -38,12 +38,12 @@ def _compare_copies(container: Any, title: str, source: Path, rounds: int) -> No
     for turn in range(rounds):
         dest = f"/tmp/{source.name}-{turn}"
         command = ["docker", "cp", "-q", str(source), f"{container.id}:{dest}-cp"]
-        calls = [
+        calls: list[tuple[list[float], Callable[[], object]]] = [
             (ours, partial(copy_to_container, container, source, dest, verbose=False)),
             (theirs, partial(subprocess.run, command, check=True, capture_output=True)),
         ]
         # Neither is always the one that finds the disk busy with the other's data.
-        for times, call in calls if turn % 2 else reversed(calls):
+        for times, call in calls if turn % 2 else calls[::-1]:
             times.append(_seconds(call))
     mine, other = statistics.median(ours), statistics.median(theirs)
     print(f"{title}: {mine:.3f} s, docker cp {other:.3f} s, ratio {mine / other:.2f}")

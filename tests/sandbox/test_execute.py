@@ -153,6 +153,7 @@ def test_twenty_threads_at_once(container: Any) -> None:
     assert said == {number: f"{number}\n{number}".encode() for number in range(20)}
 
 
+@pytest.mark.slow
 def test_an_engine_that_hangs_is_told(client: Any, sound: str) -> None:
     with engines.dockerd() as daemon:
         there = docker.DockerClient(base_url=daemon.url, version="auto", timeout=60)
@@ -179,8 +180,16 @@ def _left(container: Any) -> bytes:
     return execute(container, ALIVE, user="0").output
 
 
-@pytest.mark.parametrize("user", ["", "agent", "nobody", "1234", "1234:4321", "0"])
-@pytest.mark.parametrize("own", ["", "agent", "4321"])
+# The image's user and the command's. The combinations that differ in who may see and kill whom are for every day.
+EVERY_DAY = {("", ""), ("", "nobody"), ("agent", ""), ("agent", "1234"), ("4321", "0")}
+COMBINATIONS = [
+    pytest.param(own, user, marks=() if (own, user) in EVERY_DAY else pytest.mark.slow)
+    for own in ("", "agent", "4321")
+    for user in ("", "agent", "nobody", "1234", "1234:4321", "0")
+]
+
+
+@pytest.mark.parametrize(("own", "user"), COMBINATIONS)
 def test_a_deadline_holds_for_every_user(library: Any, sound: str, own: str, user: str) -> None:
     with running(library, sound, user=own) as container:
         done = execute(container, "sleep 4101 & (setsid sleep 4102 &); sleep 4103; :", user=user, timeout=1)

@@ -189,6 +189,7 @@ def test_a_container_without_anything_in_it(library: Any, client: Any, tmp_path:
         made.remove(force=True)
 
 
+@pytest.mark.slow
 def test_a_large_sparse_file_in_constant_memory(library: Any, sound: str, tmp_path: Path) -> None:
     if "Podman" in str(library.version()):
         pytest.skip("5 GB through one engine is proof enough")
