@@ -27,7 +27,10 @@ def of(task: Task, plan: Plan) -> str:
             asdict(task.limits),
             asdict(task.runtime) if task.runtime else None,
             (proof.harness, proof.junit, proof.pass_when, proof.user) if proof else None,
-            [_step(step) for step in (*plan.solve, *plan.prepare, plan.test)],
+            [
+                _step(step)
+                for step in (*plan.solve, *plan.prepare, plan.test, *([plan.untouched] if plan.untouched else []))
+            ],
         ],
         sort_keys=True,
         default=dict,

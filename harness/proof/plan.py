@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from taskgate.harness.proof.run import RunStatus
+from taskgate.harness.proof.run import Control, RunStatus
 from taskgate.harness.tasks.task import Task
 
 
@@ -40,7 +40,8 @@ Step = Put | Command
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`solve` is done for gold alone, `prepare` before the tests of every control; `test` runs them.
+    """`solve` is done for gold alone, `prepare` before the tests of every control; `test` runs them,
+    or `untouched`, if the harness has another command where nothing was solved.
 
     `read` is given what the tests left and says how they came out.
     """
@@ -49,6 +50,11 @@ class Plan:
     prepare: Sequence[Step]
     test: Command
     read: Callable[[Traces], Outcome]
+    untouched: Command | None = None
+
+    def tests_of(self, control: Control) -> Command:
+        """What runs the tests of a control."""
+        return self.untouched if self.untouched and not control.solves else self.test
 
 
 @dataclass(frozen=True, slots=True)

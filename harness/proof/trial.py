@@ -60,7 +60,9 @@ class Trial:
     def run(self, control: Control, number: int) -> Run:
         """The run. Raises Interrupted, EngineUnavailable; all else that goes wrong makes it incomplete."""
         begun = time.monotonic()
-        run = Run(control, number, RunStatus.INCOMPLETE, command=" ".join(self.plan.test.argv), log=TESTS_LOG)
+        run = Run(
+            control, number, RunStatus.INCOMPLETE, command=" ".join(self.plan.tests_of(control).argv), log=TESTS_LOG
+        )
         try:
             # Harnesses parse what the tests printed, and nothing else.
             with (
@@ -93,7 +95,7 @@ class Trial:
             network="none" if control.offline else self.task.network,
             privileges="default",
         )
-        steps = [*(self.plan.solve if control.solves else ()), *self.plan.prepare, self.plan.test]
+        steps = [*(self.plan.solve if control.solves else ()), *self.plan.prepare, self.plan.tests_of(control)]
         seconds = sum(step.seconds for step in steps if isinstance(step, Command)) + MARGIN_SECONDS
         try:
             container = open_container(
@@ -115,7 +117,7 @@ class Trial:
             if control.solves:
                 self._all(self.plan.solve, container, setup)
             self._all(self.plan.prepare, container, setup)
-            status = self._execute(self.plan.test, container, tests)
+            status = self._execute(self.plan.tests_of(control), container, tests)
         except _Failed as error:
             return Outcome(RunStatus.FAILED, str(error)[:REASON_CHARS]), None, self._peak(container)
         except TimeoutError as error:

@@ -11,7 +11,10 @@ from taskgate.harness.tasks.task import Task
 MODULES = {
     "command": "command",
     "harbor": "harbor",
+    "multi-swe-bench": "multi_swe_bench",
+    "programbench": "programbench",
     "swebench": "swebench",
+    "swesmith": "swesmith",
     "terminal-bench": "terminal_bench",
 }
 

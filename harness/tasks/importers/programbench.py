@@ -58,6 +58,7 @@ def load(source: Source) -> Iterator[Row]:
                 "repo_path": None,
                 "init": True,
                 "submission": "submission.tar.gz",
+                "proof": {"harness": "programbench", "source": str(folder.absolute())},
             },
             str(file),
         )
