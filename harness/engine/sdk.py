@@ -41,7 +41,8 @@ class SdkClient(docker.APIClient):
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
         verify = self.verify if verify is None else verify
-        return super().merge_environment_settings(url, proxies, stream, verify, cert)
+        merge = super().merge_environment_settings
+        return stable_environment.reading(lambda: merge(url, proxies, stream, verify, cert))
 
     def _set_request_timeout(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         if kwargs.setdefault("timeout", self.timeout) is None:

@@ -136,7 +136,7 @@ def test_a_journal_that_says_a_number(here: Path, capsys: pytest.CaptureFixture[
     lines = [{"task_id": task, "what": "failed", "reason": reason} for task, reason in (("one", 5), ("two", ["x"]))]
     (here / JOURNAL).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     assert [one.reason for one in status.read(results)] == ["5", "['x']"]
-    given = SimpleNamespace(out=str(here), json=False, docker_host="unix:///nowhere")
+    given = SimpleNamespace(out=str(here), json=False, watch=False, docker_host="unix:///nowhere")
     assert status_command.run(given) == 1  # type: ignore[arg-type]
 
 

@@ -15,6 +15,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from taskgate.harness.base import stable_environment
 from taskgate.harness.base.errors import RegistryError
 
 # The deadline of a thread's request, and the message if it passes.
@@ -33,6 +34,11 @@ def within(seconds: float, host: str) -> Iterator[None]:
 
 class Session(requests.Session):
     """Reads no ~/.netrc (credentials come from docker's configuration), and nothing beyond the deadline."""
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        """As requests', whatever other threads do to the environment meanwhile."""
+        merge = super().merge_environment_settings
+        return stable_environment.reading(lambda: merge(url, proxies, stream, verify, cert))
 
     def __init__(self) -> None:
         super().__init__()
