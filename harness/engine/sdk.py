@@ -11,6 +11,8 @@ from typing import Any
 
 import docker
 
+from taskgate.harness.base import stable_environment
+
 # How long a host may take to accept a connection. A busy engine answers late, but its host accepts at once.
 CONNECT_SECONDS = 5.0
 # docker's type stubs are incomplete.
