@@ -33,5 +33,6 @@ def test_a_variable_that_comes_and_goes_costs_no_reading() -> None:
 
 
 def test_an_error_of_its_own_is_raised() -> None:
+    nothing: dict[str, int] = {}
     with pytest.raises(KeyError, match="mine"):
-        stable_environment.reading(lambda: {}["mine"])
+        stable_environment.reading(lambda: nothing["mine"])
