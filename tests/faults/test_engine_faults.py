@@ -18,6 +18,8 @@ from tests import authorization, engines
 from tests.faults import certificates, scene
 from tests.faults.scene import HOPELESS, LONG, Scene
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Scene]
 SLOW = "sandbox.sh('sleep 0.4')"
 

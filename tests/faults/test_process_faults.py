@@ -20,6 +20,8 @@ from taskgate.harness.gate.skip_entry import Entry
 from tests import engines, postgres
 from tests.faults.scene import KEPT, LONG, Scene
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Scene]
 SLOW = "sandbox.sh('sleep 0.2')"
 

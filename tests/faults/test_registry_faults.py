@@ -21,6 +21,8 @@ from tests.faults.loopback import lent
 from tests.faults.scene import HOPELESS, LONG, Scene
 from tests.registry import Fault, answer
 
+pytestmark = pytest.mark.slow
+
 PLATFORM, EXISTENCE = ("--checks=image_exists,platform",), ("--checks=image_exists",)
 OVER = threading.Event()
 

@@ -9,9 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from examples import images
 from tests.conftest import Gate, Run
 from tests.hostile.corpus import IMAGES, Hostile
+
+pytestmark = pytest.mark.slow
 
 HEAD = "version: 1\ndefaults: {repo_path: /testbed, pull: never, agent: {module: agent}, timeout: 3}\ntasks:\n"
 SOUND = [f"sound-{number}" for number in range(6)]

@@ -20,6 +20,8 @@ SLOW = """
 import os, pathlib, signal
 from taskgate.checks import check
 
+pytestmark = pytest.mark.slow
+
 @check(after="shell")
 def slow(sandbox):
     '''It takes a while.'''

@@ -13,6 +13,8 @@ from tests.checks.test_corpus import mistake, task_of
 from tests.conftest import Gate, Run
 from tests.corpus import CASES
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def manifest(client: Any, sound: str) -> str:

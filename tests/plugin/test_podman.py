@@ -27,6 +27,8 @@ from tests.conftest import CLONE, Gate
 from tests.corpus import CASES
 from tests.running import Run
 
+pytestmark = pytest.mark.slow
+
 # Podman gives a user without a name an entry in /etc/passwd, so that there is nothing to warn of.
 NAMED = {"uid-without-name"}
 

@@ -24,6 +24,8 @@ CHECK = """
 import os, pathlib, signal
 from taskgate.checks import check
 
+pytestmark = pytest.mark.slow
+
 @check(after='shell')
 def deadly(sandbox):
     '''A check of these tests.'''

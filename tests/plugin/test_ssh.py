@@ -14,6 +14,8 @@ import pytest
 from tests import sshhosts
 from tests.conftest import Run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def hosts() -> Iterator[list[sshhosts.Host]]:

@@ -11,10 +11,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from examples import images
 from tests import running
 from tests.conftest import CLONE
 from tests.running import Run, manifest
+
+pytestmark = pytest.mark.slow
 
 KILLS, TASKS = 20, 40
 
