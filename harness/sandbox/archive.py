@@ -1,4 +1,4 @@
-"""A hostile tar unpacked: nothing is written outside of the folder, nothing is followed, and there is an end to it."""
+"""Unpacks a hostile tar: nothing is written outside the target folder, no link is followed, and size is limited."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from taskgate.harness.base.errors import PathIsDirectory, PathNotDirectory, Path
 MAX_BYTES = 64 << 30
 MAX_ENTRIES = 1_000_000
 CHUNK_BYTES = 1 << 20
-# What Linux takes.
+# Linux's limits.
 NAME_BYTES, PATH_BYTES = 255, 4096
 # Blocks of nothing but zeros become holes.
 HOLE_BYTES = 64 << 10
@@ -30,11 +30,11 @@ def unpack(
     max_entries: int = MAX_ENTRIES,
     skip_special: bool = False,
 ) -> Budget:
-    """Unpack the one file or folder that `tar` (a stream) holds as `target`, which must not be there yet.
+    """Unpack the single file or folder in `tar` (a stream) as `target`, which must not exist yet.
 
-    The first entry is it, all others lie below. Modes are kept but for set-id bits; links are made as they are, and
-    no entry is ever written through one. `skip_special`: leave out pipes and devices. Returns what is left of the two
-    limits. Raises TransferError (PathTooLarge past a limit); tarfile.TarError and OSError as they come.
+    The first entry is that file or folder; all others must be below it. Modes are kept except for set-id bits. Links
+    are created unchanged, and no entry is written through one. `skip_special`: leave out pipes and devices. Returns the
+    remaining budget. Raises TransferError (PathTooLarge past a limit); tarfile.TarError and OSError as they come.
     """
     unpacking = _Unpacking(target, max_bytes, max_entries)
     for member in tar:
@@ -47,7 +47,7 @@ def unpack(
 
 
 class Budget(NamedTuple):
-    """How many bytes and entries more may come."""
+    """How many more bytes and entries are allowed."""
 
     bytes: int
     entries: int
@@ -102,7 +102,7 @@ class _Unpacking:
             path.chmod(mode)
 
     def place(self, name: str) -> Path:
-        """Where an entry belongs."""
+        """The path that an entry is unpacked to."""
         clean = posixpath.normpath(name)
         parts = clean.split("/")
         if clean.startswith("/") or ".." in parts or "\0" in name:
@@ -116,7 +116,7 @@ class _Unpacking:
         return self.target.joinpath(*parts[1:])
 
     def parents(self, path: Path) -> None:
-        """All folders above an entry are real ones, made if they are missing."""
+        """Create missing folders above an entry; refuse any that is not a real folder."""
         if path == self.target:
             return
         above = path.parent

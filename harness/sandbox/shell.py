@@ -108,7 +108,7 @@ class Shell:
     """
 
     def __init__(self, stream: AttachStream, stop: Callable[[], None]) -> None:
-        self._frames = stream
+        self._stream = stream
         self._stop = stop
         self._nonce = secrets.token_hex(16)
         self._mark = re.compile(rf"\n{self._nonce} (\d{{1,9}}) (\d{{1,3}})\n".encode())
@@ -169,11 +169,11 @@ class Shell:
         return Result(command, code, kept.text(), time.monotonic() - begun, stopped)
 
     def close(self) -> None:
-        self._frames.close()
+        self._stream.close()
 
     def _send(self, text: str) -> None:
         try:
-            self._frames.send(text.encode("utf-8", "surrogateescape"), GRACE_SECONDS)
+            self._stream.send(text.encode("utf-8", "surrogateescape"), GRACE_SECONDS)
         except BrokenPipeError as error:
             raise ShellDied(self.stderr.text()) from error
 
@@ -203,7 +203,7 @@ class Shell:
 
     def _receive(self, seconds: float) -> None:
         """Take in what the stream holds; nothing if nothing came within `seconds`."""
-        parts = self._frames.read(seconds)
+        parts = self._stream.read(seconds)
         if parts is None:
             raise ShellDied((self._pending.decode("utf-8", "replace") + self.stderr.text()).strip())
         for stream, part in parts:

@@ -24,7 +24,7 @@ from taskgate.harness.sandbox._pack import Attributes, Entry, Special
 from taskgate.harness.sandbox._rename import PendingRename, can_rename
 from taskgate.harness.sandbox.log import safe_log
 
-# Links that lead to links.
+# Links that lead to further links.
 LINKS = 40
 
 
@@ -41,10 +41,10 @@ def copy_to_container(
 ) -> None:
     """Copy a file or a folder of this host to `dest_path`, which is what it is called there, not where it goes into.
 
-    Missing parents are made. A folder is merged into one that is there. Modes, links, hard links and empty folders are
+    Missing parents are created. A folder is merged into an existing one. Modes, links, hard links and empty folders are
     kept. What is new belongs to root; a file or folder that is there already keeps its owner and mode.
 
-    `owner`: whose all of it is to be, also what is there already and the parents that are made: `NAME`, `UID` or
+    `owner`: the owner of everything copied, including existing files and the parents created: `NAME`, `UID` or
     `NAME:GROUP`. `user`: write as this user of the container, who must be allowed to; that needs /bin/sh, and `tar` for
     a folder. `mode`: the permission bits of all files. `special`: "refuse" or "skip" pipes, sockets and devices.
 
@@ -82,7 +82,7 @@ def copy_from_container(
 ) -> None:
     """Copy a file or folder of a container, running or not, to `dest_path`, which is what it is called here.
 
-    Missing parents are made. A folder is merged into one that is there, entry by entry, once all of it has arrived;
+    Missing parents are created. A folder is merged into an existing one, entry by entry, once all of it has arrived;
     until then nothing of the destination is touched. Modes but for set-id bits, hard links, holes and empty folders are
     kept. Names that lead out are refused. `special`: "refuse" or "skip" pipes and devices (engines leave out sockets).
 

@@ -34,8 +34,8 @@ KILL = "for p in /proc/[0-9]*; do case $(tr '\\0' ' ' <$p/cmdline) in 'sleep {0}
 
 @pytest.fixture(scope="module")
 def container(library: Any, sound: str) -> Iterator[Any]:
-    with running(library, sound) as made:
-        yield made
+    with running(library, sound) as started:
+        yield started
 
 
 def test_what_a_command_gives(container: Any) -> None:
@@ -118,7 +118,7 @@ def test_a_flood_is_cut(container: Any) -> None:
     assert b"yes taskgate" not in execute(container, ALIVE).output
 
 
-def test_a_container_that_is_gone_is_told(library: Any, sound: str) -> None:
+def test_a_missing_container_raises_an_infra_error(library: Any, sound: str) -> None:
     with running(library, sound) as container:
         timer = threading.Timer(1.0, lambda: container.remove(force=True))
         timer.start()
@@ -130,7 +130,7 @@ def test_a_container_that_is_gone_is_told(library: Any, sound: str) -> None:
             execute(container, ["true"])
 
 
-def test_without_a_shell_it_says_that_it_could_not_end_it(library: Any, client: Any) -> None:
+def test_without_a_shell_ended_is_false(library: Any, client: Any) -> None:
     program = Path("/bin/busybox").read_bytes()
     image = images.load(client, "taskgate-test/no-shell-at-all:1", {"sleep": program}, "amd64", {"sleep": 0o755})
     bring(client, library, image)
@@ -154,7 +154,7 @@ def test_twenty_threads_at_once(container: Any) -> None:
 
 
 @pytest.mark.slow
-def test_an_engine_that_hangs_is_told(client: Any, sound: str) -> None:
+def test_a_hanging_engine_raises_an_infra_error(client: Any, sound: str) -> None:
     with engines.dockerd() as daemon:
         there = docker.DockerClient(base_url=daemon.url, version="auto", timeout=60)
         bring(client, there, sound)

@@ -49,16 +49,16 @@ def test_it_is_built_once_and_stays(library: Any, names: tuple[str, str], reposi
     image, name = names
     # The name of another image holds this one's: no match.
     library.api.tag("taskgate-test/library-base:1", f"{image}-longer", "latest")
-    made = build_container(library, repository, image, name)
-    assert made is not None and made.name == name and made.status == "running"
-    assert execute(made, ["cat", "/built", "/hyperagents/file"]).output == b"built\nof the host"
-    execute(made, "echo new >/hyperagents/new")
+    started = build_container(library, repository, image, name)
+    assert started is not None and started.name == name and started.status == "running"
+    assert execute(started, ["cat", "/built", "/hyperagents/file"]).output == b"built\nof the host"
+    execute(started, "echo new >/hyperagents/new")
     assert (repository / "new").read_text() == "new\n"
     first = library.images.get(f"{image}:latest").id
     # Again: the image is there, the container is replaced.
     (repository / "Dockerfile").write_text("FROM taskgate-test/library-base:1\nRUN echo other >/built\n")
     again = build_container(library, repository, image, name)
-    assert again is not None and again.id != made.id and library.images.get(f"{image}:latest").id == first
+    assert again is not None and again.id != started.id and library.images.get(f"{image}:latest").id == first
     forced = build_container(library, repository, image, name, force_rebuild=True)
     assert forced is not None and execute(forced, ["cat", "/built"]).output == b"other\n"
     cleanup_container(forced)
@@ -68,21 +68,21 @@ def test_it_is_built_once_and_stays(library: Any, names: tuple[str, str], reposi
 
 def test_it_ends_when_asked_to(library: Any, names: tuple[str, str], repository: Path) -> None:
     """Without an init it would take no notice, and be killed after the ten seconds of grace."""
-    made = make_container(library, repository, *names, verbose=False)
+    started = make_container(library, repository, *names, verbose=False)
     # A signal that comes before the init is ready for one is lost.
-    while b"tail" not in execute(made, "cat /proc/[0-9]*/comm").output:
+    while b"tail" not in execute(started, "cat /proc/[0-9]*/comm").output:
         time.sleep(0.05)
-    made.stop(timeout=10)
-    made.reload()
-    assert made.attrs["State"]["ExitCode"] == 128 + signal.SIGTERM
-    cleanup_container(made)
+    started.stop(timeout=10)
+    started.reload()
+    assert started.attrs["State"]["ExitCode"] == 128 + signal.SIGTERM
+    cleanup_container(started)
 
 
 def test_read_only_and_by_another_name(library: Any, names: tuple[str, str], repository: Path) -> None:
-    made = make_container(library, repository, *names, repo_name="mine", read_only=True)
-    assert execute(made, "cat /mine/file; touch /mine/x").exit_code != 0
+    started = make_container(library, repository, *names, repo_name="mine", read_only=True)
+    assert execute(started, "cat /mine/file; touch /mine/x").exit_code != 0
     assert not (repository / "x").exists()
-    cleanup_container(made)
+    cleanup_container(started)
 
 
 def test_a_build_that_fails_is_none_and_in_the_log(
@@ -111,25 +111,25 @@ def test_a_gpu_where_there_is_none(library: Any, names: tuple[str, str], reposit
     with pytest.raises(docker.errors.NotFound):
         library.containers.get(names[1])
     assert build_container(library, repository, *names, domains=["genesis"]) is None
-    made = build_container(library, repository, *names, domains=["balrog"])
-    assert made is not None
-    cleanup_container(made)
+    started = build_container(library, repository, *names, domains=["balrog"])
+    assert started is not None
+    cleanup_container(started)
 
 
 def test_cleaning_up_what_is_not_there(library: Any, names: tuple[str, str], repository: Path) -> None:
     cleanup_container(None)
-    made = make_container(library, repository, *names)
-    made.remove(force=True)
-    cleanup_container(made)
-    cleanup_container(made, verbose=False)
+    started = make_container(library, repository, *names)
+    started.remove(force=True)
+    cleanup_container(started)
+    cleanup_container(started, verbose=False)
 
 
 def test_anonymous_volumes_go_too(library: Any, names: tuple[str, str], repository: Path) -> None:
     with (repository / "Dockerfile").open("a") as file:
         file.write("VOLUME /data\n")
-    made = make_container(library, repository, *names)
-    made.reload()
-    its = {mount["Name"] for mount in made.attrs["Mounts"] if mount["Type"] == "volume"}
+    started = make_container(library, repository, *names)
+    started.reload()
+    its = {mount["Name"] for mount in started.attrs["Mounts"] if mount["Type"] == "volume"}
     assert its and its <= {volume.name for volume in library.volumes.list()}
-    cleanup_container(made)
+    cleanup_container(started)
     assert not its & {volume.name for volume in library.volumes.list()}

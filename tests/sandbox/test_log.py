@@ -185,8 +185,9 @@ def test_what_the_sdk_returns(library: Any, sound: str, log: Path) -> None:
         with pytest.raises(ScriptFailed) as caught:
             log_container_output(container.exec_run(["sh", "-c", "echo no; exit 4"]))
         assert caught.value.exit_code == 4
-        # A streamed one: its status is known only at the end.
-        streamed = container.exec_run(["sh", "-c", "echo late; exit 5"], stream=True)
+        # A streamed one: its status is known only at the end. The SDK loses what arrives together with the response's
+        # header, hence the pause.
+        streamed = container.exec_run(["sh", "-c", "sleep 1; echo late; exit 5"], stream=True)
         with pytest.raises(ScriptFailed) as caught:
             log_container_output(streamed)
         assert caught.value.exit_code == 5 and caught.value.output == "late\n"

@@ -50,6 +50,7 @@ def test_random_streams_are_masked_as_a_whole() -> None:
         assert not [value for value in SECRETS.values() if value.encode() in masked]
 
 
+@pytest.mark.slow
 def test_a_stream_of_nothing_but_secrets_is_written(tmp_path: Path) -> None:
     log = LogFile(tmp_path / "log", {"A": "aaaa"})
     for _ in range(2 * MAX_HELD_BYTES // 65536 + 2):

@@ -126,6 +126,7 @@ def test_a_slow_end_is_waited_for(engine: Any, sound: str) -> None:
         sandbox.close()
 
 
+@pytest.mark.slow
 def test_a_command_that_kills_the_shell_costs_itself_alone(sandbox: Sandbox) -> None:
     sandbox.begin(10.0)
     with pytest.raises(CheckStopped):

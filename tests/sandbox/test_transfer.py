@@ -41,8 +41,8 @@ ODD = ("a b", "new\nline", "'quote\"", "-rf", "--help", "é — 任务", "*", "$
 
 @pytest.fixture(scope="module")
 def container(library: Any, sound: str) -> Iterator[Any]:
-    with running(library, sound) as made:
-        yield made
+    with running(library, sound) as started:
+        yield started
 
 
 def _tree(root: Path) -> dict[str, tuple[Any, ...]]:
@@ -175,18 +175,18 @@ def test_a_container_without_anything_in_it(library: Any, client: Any, tmp_path:
     """No shell, no mkdir, and it does not even run."""
     empty = images.load(client, "taskgate-test/empty-library:1", {"etc/x": b"1"}, client.version()["Arch"])
     bring(client, library, empty)
-    made = library.containers.create(named(library, empty), entrypoint=["none"])
+    started = library.containers.create(named(library, empty), entrypoint=["none"])
     try:
         (tmp_path / "tree/sub").mkdir(parents=True)
         (tmp_path / "tree/sub/x").write_text("x")
-        copy_to_container(made, tmp_path / "tree", "/a/b/c")
-        copy_to_container(made, tmp_path / "tree/sub/x", "/a/b/c/sub/y")
-        copy_from_container(made, "/a", tmp_path / "back")
+        copy_to_container(started, tmp_path / "tree", "/a/b/c")
+        copy_to_container(started, tmp_path / "tree/sub/x", "/a/b/c/sub/y")
+        copy_from_container(started, "/a", tmp_path / "back")
         assert {str(p.relative_to(tmp_path / "back")) for p in (tmp_path / "back").rglob("*")} == {
             "b", "b/c", "b/c/sub", "b/c/sub/x", "b/c/sub/y",
         }  # fmt: skip
     finally:
-        made.remove(force=True)
+        started.remove(force=True)
 
 
 @pytest.mark.slow
