@@ -1,7 +1,7 @@
 """Terminal-Bench: solution.sh (or .yaml), then run-tests.sh beside tests/ in /tests, read from pytest's summary.
 
-`proof.source` is the task's folder. The parser follows a fork's copy of Terminal-Bench's pytest parser; paths, users and
-default times are as remembered of 0.2.18, whose source was not at hand: compare them before relying on them.
+`proof.source` is the task folder. The parser follows a fork's copy of Terminal-Bench's pytest parser; paths, users
+and default times are as remembered of 0.2.18, whose source was not at hand: compare them before relying on them.
 """
 
 from __future__ import annotations
