@@ -54,9 +54,10 @@ class Bookkeeping:
                 self._skip_list.update([], [sound] if sound else [])
 
     def list_broken(self, tasks: Mapping[str, Task], *, trust_common_failures: bool) -> None:
-        """At the end: put broken images on the skip list, unless nearly all images fail alike."""
+        """At the end: put broken images on the skip list, in the manifest's order, unless nearly all images fail alike."""
         self.common_failures = common_failures(self._judged.values(), tasks)
-        broken = [record for record in self._judged.values() if record.verdict is Verdict.BROKEN]
+        judged = (record for task_id in tasks if (record := self._judged.get(task_id)))
+        broken = [record for record in judged if record.verdict is Verdict.BROKEN]
         if broken and (trust_common_failures or not self.common_failures):
             with self._writing, self._noted("the skip list was not updated"):
                 self._skip_list.update([Entry.of(record, self._session) for record in broken], [])
