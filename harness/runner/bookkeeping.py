@@ -54,7 +54,7 @@ class Bookkeeping:
                 self._skip_list.update([], [sound] if sound else [])
 
     def list_broken(self, tasks: Mapping[str, Task], *, trust_common_failures: bool) -> None:
-        """At the end: put broken images on the skip list, in the manifest's order, unless nearly all images fail alike."""
+        """At the end: list broken images, in the manifest's order, unless nearly all images fail alike."""
         self.common_failures = common_failures(self._judged.values(), tasks)
         judged = (record for task_id in tasks if (record := self._judged.get(task_id)))
         broken = [record for record in judged if record.verdict is Verdict.BROKEN]
