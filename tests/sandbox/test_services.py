@@ -65,7 +65,7 @@ def test_a_service_is_found_under_its_name(opened: Any, sound: str, network: str
             {"entrypoint": ("sleep", "60"), "healthcheck": Healthcheck(("false",), interval=0.1, retries=2)},
             "is not healthy after 2 attempts: its health check ends with status 1",
         ),
-        ({"image": "taskgate-test/nowhere:1"}, "taskgate-test/nowhere:1"),
+        ({"image": "taskgate-test/Nowhere:1"}, "taskgate-test/Nowhere:1"),
         ({"entrypoint": ("/no/such/program",)}, "no such file"),
     ],
 )
