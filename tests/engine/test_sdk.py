@@ -13,7 +13,7 @@ SOURCES = sorted(path for folder in ("harness", "checks", "reports") for path in
 # Works on containers that its callers bring, which are the SDK's.
 LIBRARY = tuple(
     f"harness/sandbox/{name}.py"
-    for name in ("execute", "lifecycle", "transfer", "container_files", "_owners", "_termination")
+    for name in ("execute", "lifecycle", "transfer", "container_files", "_owners", "_rename", "_termination")
 )
 PRIVATE = {name for name in dir(APIClient) if name.startswith("_") and not name.startswith("__")} | {"_response"}
 
