@@ -229,7 +229,7 @@ def test_collect_only_touches_nothing(gate: Gate, three: str) -> None:
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["plain", "xdist"])
 def test_junit(gate: Gate, three: str, workers: tuple[str, ...]) -> None:
-    run = gate(three + "- {id: none, image: x/y}\n", "--junitxml=j.xml", *workers)
+    run = gate(three + "- {id: none, image: x/Y}\n", "--junitxml=j.xml", *workers)
     suite = next(ElementTree.parse(run.folder / "j.xml").getroot().iter("testsuite"))
     assert suite.attrib["tests"] == "4" and suite.attrib["failures"] == "2"
     cases = {case.attrib["name"]: case for case in suite.iter("testcase")}
