@@ -252,10 +252,11 @@ def test_the_gate_judges_a_repository_with_the_runtimes_git(
 
 
 def test_an_agent_that_does_not_start_is_found(judge: Any, client: Any, bases: dict[str, str], tmp_path: Path) -> None:
+    """It starts in no image: what was brought is at fault, not the image."""
     (tmp_path / "agent.py").write_text("import not_there\n")
     runtime = Runtime(builder=images.base(client), agent=str(tmp_path / "agent.py"))
     record: Record = judge(_task(bases["empty"], runtime))
-    assert (record.verdict, record.check) == ("broken", "agent_start") and "not_there" in (record.reason or "")
+    assert record.verdict == "infra" and "not_there" in (record.reason or ""), record
 
 
 def test_auto_takes_a_layer_where_volumes_are_forbidden(engine: Engine, bundle: Bundle, tmp_path: Path) -> None:
