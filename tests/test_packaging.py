@@ -147,7 +147,7 @@ def test_what_it_needs_is_declared() -> None:
     imported: set[str] = set()
     for file in [*CLONE.glob("harness/**/*.py"), *CLONE.glob("checks/*.py"), *CLONE.glob("reports/*.py")]:
         imported |= set(re.findall(r"^\s*(?:from|import) (\w+)", file.read_text(), re.M))
-    extras = {"swebench", "pyarrow", "distributed", "dask", "inspect_ai", "anyio"}
+    extras = {"swebench", "multi_swe_bench", "swesmith", "pyarrow", "distributed", "dask", "inspect_ai", "anyio"}
     # urllib3 comes with requests and docker, the other two with pydantic.
     brought = {"urllib3", "pydantic_core", "typing_extensions"}
     third = imported - set(sys.stdlib_module_names) - {"taskgate"} - extras - brought

@@ -14,13 +14,13 @@ import pytest
 from tests import dask_nodes
 from tests.conftest import Gate, Run
 
+pytestmark = pytest.mark.slow
+
 HEAD = "version: 1\ndefaults: {repo_path: /testbed, pull: never, agent: {module: agent}}\ntasks:\n"
 # A check of the test's own that takes a while, and that ends its worker where a file asks for it.
 SLOW = """
 import os, pathlib, signal
 from taskgate.checks import check
-
-pytestmark = pytest.mark.slow
 
 @check(after="shell")
 def slow(sandbox):

@@ -19,12 +19,12 @@ from examples import images
 from tests import engines
 from tests.conftest import Gate
 
+pytestmark = pytest.mark.slow
+
 HEAD = "version: 1\ndefaults: {repo_path: /testbed, pull: never, agent: {module: agent}}\ntasks:\n"
 CHECK = """
 import os, pathlib, signal
 from taskgate.checks import check
-
-pytestmark = pytest.mark.slow
 
 @check(after='shell')
 def deadly(sandbox):
