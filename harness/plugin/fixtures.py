@@ -16,6 +16,7 @@ from taskgate.harness.gate.image_provider import DiskLimit
 from taskgate.harness.gate.known_verdicts import KnownVerdicts
 from taskgate.harness.gate.verdict import Record
 from taskgate.harness.plugin import report_property
+from taskgate.harness.plugin.cluster_loop import task_of
 from taskgate.harness.plugin.keys import CLUSTER, FOLLOWING, REPLAY, SESSION, SETTINGS, SKIPS
 from taskgate.harness.plugin.options import Settings
 from taskgate.harness.proof.proof_judge import ProofJudge, ProofSettings
@@ -85,9 +86,7 @@ def sandbox(task: Task, gate: Gate, pytestconfig: pytest.Config) -> Iterator[San
 def tasks_of(items: Iterable[pytest.Item]) -> Iterator[Task]:
     """The tasks of those items that are cases of one."""
     for item in items:
-        callspec = getattr(item, "callspec", None)
-        task = callspec.params.get("task") if callspec else None
-        if isinstance(task, Task):
+        if task := task_of(item):
             yield task
 
 
